@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Named descriptors: each is an O_TMPFILE inode of a tmpfs that is mounted nowhere, opened with
+ * access mode 3 (neither read nor write), whose inode number names an open file. A filesystem-wide
+ * fanotify mark (FAN_REPORT_FID, FAN_CLOSE) tells when the last copy in any process is closed
+ * (fanotify(7)). */
+#pragma once
+
+#include <sys/types.h>
+
+#include "danaus/service/vfs.h"
+
+struct anchors;
+
+int anchors_new(struct anchors **ret, struct err *err);
+void anchors_free(struct anchors *anchors);
+dev_t anchors_dev(const struct anchors *anchors);
+/* To poll for input; then call anchors_closed(). */
+int anchors_event_fd(const struct anchors *anchors);
+void anchors_closed(struct anchors *anchors);
+/* A descriptor that names file (the same anchor inode for one file each time while any copy lives);
+ * the caller passes it on and closes its own copy with anchor_give_done(). Holds a reference on
+ * file until the last copy is closed. Status flags of the open file are on it (O_NONBLOCK,
+ * O_APPEND, O_CLOEXEC is the receiver's). */
+int anchor_give(struct anchors *anchors, struct vfile *file, int *ret_fd);
+void anchor_give_done(struct anchors *anchors, int fd);
+/* The open file that fd names (fstat: device and inode), with a new reference; -EBADF when fd is no
+ * anchor. */
+int anchor_find(struct anchors *anchors, int fd, struct vfile **ret);
+/* As anchor_find() by inode number, for a door that has fstat'ed already. */
+int anchor_find_ino(struct anchors *anchors, ino_t ino, struct vfile **ret);

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The pool: everything that one danausd owns, and the services its doors share. */
+#pragma once
+
+#include <jansson.h>
+#include <sched.h>
+#include <stdbool.h>
+
+#include "danaus/server/anchor.h"
+#include "danaus/server/process.h"
+#include "danaus/service/vfs.h"
+
+struct pool {
+	char *name;
+	char *dir; /* /run/danaus/pools/NAME */
+	struct vfs *vfs;
+	struct anchors *anchors;
+	struct workers *workers; /* server/workers.h: tasks that may block */
+	struct loop *loop;	 /* server/loop.h: epoll, one thread */
+	cpu_set_t cpus;		 /* where the service runs */
+	int ncpus;
+};
+
+/* Runs fn(arg) on a pool worker thread, soon. Threads are made as needed up to a limit (128) and
+ * rest when idle. -EAGAIN at the limit with a full queue. */
+int pool_run(struct pool *pool, void (*fn)(void *arg), void *arg);
+/* Calls fn(arg, events) on the loop's thread whenever fd is ready for events (epoll(7)), until
+ * removed. fn must not block. */
+int pool_watch(struct pool *pool, int fd, uint32_t events, void (*fn)(void *arg, uint32_t events),
+	       void *arg);
+void pool_unwatch(struct pool *pool, int fd);
+
+/* The notify door (danaus/notify/notify.h) and the kernel face (danaus/fuse/face.h) plug in here.
+ */

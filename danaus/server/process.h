@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The processes and containers that the service knows: identities and lock owners, the same for
+ * every door. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "danaus/proto/mount_table.h"
+#include "danaus/service/vfs.h"
+
+struct pool;
+
+/* One mounted stack of one container. */
+struct volume {
+	char target[MOUNT_PATH_MAX]; /* container path */
+	char *spec;		     /* canonical */
+	bool ro;
+	struct vfs_instance *instance;
+	struct face_mount *face; /* fuse/face.h; NULL before it is attached */
+};
+
+struct container {
+	struct pool *pool;
+	char *id;
+	char *dir;	/* /run/danaus/containers/ID on the host: spec.json, guest/ */
+	pid_t init_pid; /* host pid of the container's first process */
+	ino_t user_ns, mnt_ns, pid_ns; /* of the first process: who belongs here */
+	struct idmap map;
+	unsigned nvolumes;
+	struct volume volumes[MOUNT_TABLE_MAX]; /* index = WIRE_INSTANCE; longest target first */
+	int fd_base, light_limit;
+	struct mount_table *table; /* what the clients see */
+};
+
+/* A process of a container, found by any door; reference counted; dropped when its pidfd says it is
+ * gone (then vfs_owner_gone()). Identities are read from the kernel on first use of a thread and
+ * kept until process_rights_changed(). */
+struct process;
+
+/* host_tid may be any of its threads. -ESRCH gone, -EPERM not of this container. */
+int process_get(struct container *container, pid_t host_tid, struct process **ret);
+void process_unref(struct process *process);
+pid_t process_pid(const struct process *process);      /* host tgid */
+pid_t process_ns_pid(const struct process *process);   /* in the container's pid namespace */
+uint64_t process_owner(const struct process *process); /* for vctx.owner */
+int process_pidfd(const struct process *process);      /* still the process's */
+struct container *process_container(const struct process *process);
+/* A new reference on the identity of one of its threads, by host tid. */
+int process_cred(struct process *process, pid_t host_tid, struct cred **ret);
+/* A thread's number in its own pid namespace -> host tid; -ESRCH when it is not of this process. */
+int process_host_tid(struct process *process, pid_t ns_tid, pid_t *ret);
+/* The process changed its ids, or is about to: forget what is cached. */
+void process_rights_changed(struct process *process);
+
+/* Longest volume whose target is a prefix of path (absolute, as the program gave it, no ".." in
+ * it); *ret_rest points into path after the prefix and its slashes. NULL: not in a volume. */
+struct volume *container_volume_of(struct container *container, const char *path,
+				   const char **ret_rest);

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The service node: what is the same for every door and every libservice. Instances (stacks mounted
+ * at container paths), cached inodes and names, open files with their positions, rights, locks.
+ *
+ * The doors call vfs_*(); the vfs calls libservices. One struct vfs per pool. Any worker thread;
+ * a call may block. Errors: 0 (or a count) or a negative errno, as the system call of that name
+ * documents. Attributes and names are cached for VFS_CACHE_NS for changes made outside of the pool;
+ * changes made through the vfs are seen at once (RFC 7530 section 10 describes the contract). */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "danaus/base/err.h"
+#include "danaus/service/cred.h"
+#include "danaus/service/libservice.h"
+
+#define VFS_CACHE_NS	1000000000ull
+#define VFS_AT_POSITION UINT64_MAX /* offset: use and advance the open file's position */
+
+struct vfs;
+struct vfs_instance;
+struct vnode; /* a cached inode, reference counted */
+struct vfile; /* an open file description, reference counted */
+
+/* Who calls, for one call. Filled by the door; nothing in it is kept after the call. */
+struct vctx {
+	struct cred *cred;
+	uint64_t owner; /* the process, for POSIX record locks: the same number whatever the
+			 * door; never 0 */
+	pid_t pid;	/* of the process in its container's pid namespace, for F_GETLK */
+	mode_t umask;
+	uint64_t fsize_limit; /* RLIMIT_FSIZE; UINT64_MAX: none. Beyond it: -EFBIG (the door sends
+			       * SIGXFSZ) */
+	atomic_bool *cancel;  /* NULL, or becomes true when the caller went away or got a signal:
+			       * a blocked call ends with -EINTR; the one who sets it calls
+			       * vfs_cancel() */
+	char *leave;	      /* NULL, or room for WIRE_PATH_MAX bytes: see -EREMCHG below */
+};
+
+/* What a call works on. path is relative to dir or file (a directory); an absolute or
+ * empty-prefixed path is not special: the door has taken the mount's prefix off. path NULL or "" is
+ * the object itself. Exactly one of dir and file is set.
+ *
+ * A walk that goes out of the volume (".." above its root, an absolute symlink) ends with -EREMCHG,
+ * and ctx->leave has the path to go on with, absolute in the container. Instances mounted within
+ * another one's tree are crossed within the walk. */
+struct vtarget {
+	struct vnode *dir;
+	struct vfile *file;
+	const char *path;
+	bool nofollow; /* do not follow a symlink in the last component */
+};
+
+struct setattr {
+	unsigned set; /* ATTR_*; ATTR_UID and ATTR_GID with host ids */
+	struct attr attr;
+};
+
+int vfs_new(struct vfs **ret);
+/* All doors are gone. Flushes and frees everything. */
+void vfs_free(struct vfs *vfs);
+
+/* Serves ls at the container path target (absolute, normalized). Takes ls over. The order of calls
+ * does not matter: nested targets are found by their paths. dev: the kernel face's st_dev, set
+ * later with vfs_instance_set_dev(). One container's instances share `scope` (its id): nesting and
+ * -EREMCHG paths are within a scope. */
+int vfs_instance_add(struct vfs *vfs, const char *scope, const char *target, struct libservice *ls,
+		     struct vfs_instance **ret, struct err *err);
+/* Every file and node reference of its doors is back. Syncs and frees the stack. */
+void vfs_instance_remove(struct vfs_instance *instance);
+void vfs_instance_set_dev(struct vfs_instance *instance, dev_t dev);
+dev_t vfs_instance_dev(const struct vfs_instance *instance);
+struct vnode *vfs_instance_root(struct vfs_instance *instance); /* no new reference */
+
+struct vnode *vnode_ref(struct vnode *node);
+void vnode_unref(struct vnode *node);
+struct vfs_instance *vnode_instance(struct vnode *node);
+uint64_t vnode_ino(const struct vnode *node);
+mode_t vnode_type(const struct vnode *node); /* S_IFMT bits */
+/* An O_PATH descriptor of the host's inode or -EOPNOTSUPP. The caller closes it. */
+int vnode_host_fd(struct vnode *node);
+
+struct vfile *vfile_ref(struct vfile *file);
+/* The last one closes: flushes, drops flock and OFD locks. */
+void vfile_unref(struct vfile *file);
+struct vnode *vfile_node(struct vfile *file); /* no new reference */
+int vfile_flags(const struct vfile *file);    /* access mode and status flags, O_PATH */
+/* A process closed one of its descriptors of this file: POSIX drops all of owner's record locks on
+ * the inode (fcntl(2)). Doors call it for each close they see. */
+void vfile_close_owner(struct vfile *file, uint64_t owner);
+/* owner's process is gone: all its record locks in the pool. */
+void vfs_owner_gone(struct vfs *vfs, uint64_t owner);
+/* Wakes blocked calls so that they look at their ctx->cancel. */
+void vfs_cancel(struct vfs *vfs);
+
+/* A new reference on *ret. For walking a path to an inode without opening it (the FUSE door, cwd).
+ */
+int vfs_lookup(struct vctx *ctx, const struct vtarget *at, struct vnode **ret,
+	       struct attr *ret_attr);
+/* open(2) with all its flags but O_CLOEXEC. ret_attr may be NULL. */
+int vfs_open(struct vctx *ctx, const struct vtarget *at, int flags, mode_t mode, struct vfile **ret,
+	     struct attr *ret_attr);
+int vfs_stat(struct vctx *ctx, const struct vtarget *at, struct attr *ret_attr);
+int vfs_setattr(struct vctx *ctx, const struct vtarget *at, const struct setattr *set,
+		struct attr *ret_attr);
+/* mask R_OK|W_OK|X_OK; effective: AT_EACCESS. */
+int vfs_access(struct vctx *ctx, const struct vtarget *at, int mask, bool effective);
+ssize_t vfs_readlink(struct vctx *ctx, const struct vtarget *at, char *buf, size_t cap_bytes);
+/* mkdir, mknod, symlink (content non-NULL), mkfifo: mode has the type. */
+int vfs_make(struct vctx *ctx, const struct vtarget *at, mode_t mode, dev_t rdev,
+	     const char *content, struct attr *ret_attr);
+int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *new);
+int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory);
+int vfs_rename(struct vctx *ctx, const struct vtarget *old, const struct vtarget *new,
+	       unsigned flags);
+int vfs_statfs(struct vctx *ctx, const struct vtarget *at, struct statvfs *ret, uint64_t *ret_type);
+ssize_t vfs_getxattr(struct vctx *ctx, const struct vtarget *at, const char *name, void *value,
+		     size_t cap_bytes);
+int vfs_setxattr(struct vctx *ctx, const struct vtarget *at, const char *name, const void *value,
+		 size_t len_bytes, int flags);
+ssize_t vfs_listxattr(struct vctx *ctx, const struct vtarget *at, char *names, size_t cap_bytes);
+int vfs_removexattr(struct vctx *ctx, const struct vtarget *at, const char *name);
+
+ssize_t vfs_read(struct vctx *ctx, struct vfile *file, const struct iovec *iov, int niov,
+		 uint64_t offset);
+/* append: RWF_APPEND. An O_APPEND file appends whatever offset says. */
+ssize_t vfs_write(struct vctx *ctx, struct vfile *file, const struct iovec *iov, int niov,
+		  uint64_t offset, bool append);
+int64_t vfs_seek(struct vctx *ctx, struct vfile *file, int64_t offset, int whence);
+int vfs_fsync(struct vctx *ctx, struct vfile *file, bool data_only);
+int vfs_syncfs(struct vctx *ctx, struct vfile *file);
+int vfs_allocate(struct vctx *ctx, struct vfile *file, int mode, uint64_t offset,
+		 uint64_t len_bytes);
+/* getdents64(2) records into buf; *ret_next the position after the last one. "." and ".." are in.
+ * 0 at the end, -EINVAL when not even one entry fits. */
+ssize_t vfs_readdir(struct vctx *ctx, struct vfile *file, uint64_t position, void *buf,
+		    size_t cap_bytes, uint64_t *ret_next);
+int vfs_setfl(struct vctx *ctx, struct vfile *file, int flags);
+/* cmd: F_GETLK, F_SETLK, F_SETLKW or F_OFD_*. lock as in fcntl(2), whence resolved inside;
+ * deadlock: -EDEADLK. */
+int vfs_lock(struct vctx *ctx, struct vfile *file, int cmd, struct flock *lock);
+int vfs_flock(struct vctx *ctx, struct vfile *file, int operation);
+ssize_t vfs_copy(struct vctx *ctx, struct vfile *in, uint64_t in_offset, struct vfile *out,
+		 uint64_t out_offset, size_t len_bytes);
+
+/* The kernel face's side of coherence. The FUSE door registers one struct face per instance.
+ *
+ * While an inode is open in the kernel (vnode_face_open() > 0), the vfs tells the face about each
+ * change that another door made. While it is open there for writing, a shared mapping may hold
+ * dirty pages: the vfs reads and writes it through the face's own descriptor (face->io_fd). */
+struct face {
+	/* Drop cached pages [offset, offset+len) and attributes; len 0: attributes only; len
+	 * UINT64_MAX: to the end. Never called with a vfs lock held; must not wait for the
+	 * program. */
+	void (*changed)(void *arg, struct vnode *node, uint64_t offset, uint64_t len_bytes);
+	void *arg;
+};
+void vfs_instance_set_face(struct vfs_instance *instance, const struct face *face);
+/* Counts the kernel's opens of the inode; writing ones come with an io_fd (a kernel face descriptor
+ * opened O_RDWR by the service itself, or -1 until there is one). */
+void vnode_face_open(struct vnode *node, bool writing);
+void vnode_face_close(struct vnode *node, bool writing);
+/* Moves the position into the kernel: from now on file's position is fd's (lseek(2)), because the
+ * program also holds kernel descriptors of it. Takes fd over. */
+void vfile_set_kernel_fd(struct vfile *file, int fd);
+/* The kernel descriptor of this open file, or -1. Still the vfs's. */
+int vfile_kernel_fd(const struct vfile *file);
+/* True inside a call that comes from the kernel face: such a call must be served directly, never
+ * through the kernel again. The FUSE door sets it on its threads. */
+extern __thread bool vfs_in_face;
+
+/* For danausctl. */
+struct vfs_counts {
+	uint64_t nodes, files, locks, bytes_cached;
+};
+void vfs_count(struct vfs *vfs, struct vfs_counts *ret);
+/* Gives back what has not been used for a while (resting descriptors, cached inodes); called from
+ * a timer. */
+void vfs_trim(struct vfs *vfs);
