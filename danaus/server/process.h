@@ -31,7 +31,10 @@ struct container {
 	unsigned nvolumes;
 	struct volume volumes[MOUNT_TABLE_MAX]; /* index = WIRE_INSTANCE; longest target first */
 	int fd_base, light_limit;
-	struct mount_table *table; /* what the clients see */
+	struct mount_table *table;   /* what the clients see */
+	struct processes *processes; /* process.c */
+	struct attach *attach;	     /* attach.h: its clients */
+	void *notify;		     /* the notify door's own */
 };
 
 /* A process of a container, found by any door; reference counted; dropped when its pidfd says it is
@@ -41,6 +44,8 @@ struct process;
 
 /* host_tid may be any of its threads. -ESRCH gone, -EPERM not of this container. */
 int process_get(struct container *container, pid_t host_tid, struct process **ret);
+int processes_new(struct container *container);
+void processes_free(struct container *container);
 void process_unref(struct process *process);
 pid_t process_pid(const struct process *process);      /* host tgid */
 pid_t process_ns_pid(const struct process *process);   /* in the container's pid namespace */
@@ -51,8 +56,15 @@ struct container *process_container(const struct process *process);
 int process_cred(struct process *process, pid_t host_tid, struct cred **ret);
 /* A thread's number in its own pid namespace -> host tid; -ESRCH when it is not of this process. */
 int process_host_tid(struct process *process, pid_t ns_tid, pid_t *ret);
-/* The process changed its ids, or is about to: forget what is cached. */
+/* The process changed its ids, or is about to (also before execve): forget what is cached, and
+ * cache nothing for the next second, so that a change which comes a little later is seen. */
 void process_rights_changed(struct process *process);
+/* Changes with each process_rights_changed(): whoever keeps a cred keeps this number too. 0: keep
+ * nothing now. */
+uint32_t process_rights_version(const struct process *process);
+/* A number for the program image (address-space layout) that the process runs now: differs after
+ * an execve. A channel speaks for the image that attached, never for a later set-user-id one. */
+int process_image(const struct process *process, uint64_t *ret);
 
 /* Longest volume whose target is a prefix of path (absolute, as the program gave it, no ".." in
  * it); *ret_rest points into path after the prefix and its slashes. NULL: not in a volume. */

@@ -22,7 +22,15 @@
 
 #define SHM_SLOTS 64u
 
-enum { SLOT_FREE = 0, SLOT_POSTED = 1, SLOT_DONE = 2, SLOT_WAITING = 0x100 };
+enum {
+	SLOT_FREE = 0,
+	SLOT_POSTED = 1,
+	SLOT_DONE = 2,
+	SLOT_WAITING = 0x100,
+	SLOT_CANCEL = 0x200, /* client: a signal wants the thread back. Added to a posted slot, then
+			      * the doorbell as for a request: a blocked call ends with -EINTR
+			      * (or with its result, if that was sooner); wait on for DONE */
+};
 
 struct shm_slot {
 	_Atomic uint32_t state; /* SLOT_*, futex */

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* danausctl: one function per verb, and how it talks to the pools' services. A verb's argv[0] is
+ * its own name; it prints to standard output and returns the program's exit code. */
+#pragma once
+
+#include <jansson.h>
+
+#include "danaus/base/err.h"
+
+int verb_list(int argc, char **argv);
+int verb_stats(int argc, char **argv);
+
+#define CTL_TIMEOUT_MS 3000
+
+/* Calls fn(name, answer, err, arg) for each pool below run_dir in the order of their names, with
+ * the answer to {"op": op}, or with NULL and the reason: a dead or hung service is waited for at
+ * most CTL_TIMEOUT_MS. only: that pool alone, or NULL. Returns the number of pools without an
+ * answer, or -errno (-ENOENT: no pool of that name). */
+int ctl_each_pool(const char *run_dir, const char *only, const char *op,
+		  void (*fn)(const char *pool, json_t *answer, const struct err *err, void *arg),
+		  void *arg);
+/* One request to one pool; *ret is a new reference. */
+int ctl_ask(const char *run_dir, const char *pool, const char *op, json_t **ret, struct err *err);

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* danausctl list. */
+#include <stdio.h>
+#include <string.h>
+
+#include "danaus/ctl/ctl.h"
+
+static const char *text_of(json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text ? text : "-";
+}
+
+static void print_pool(const char *pool, json_t *answer, const struct err *err, void *arg)
+{
+	json_t *containers = json_object_get(answer, "containers"), *container, *volume;
+	json_t *cgroups = json_object_get(answer, "cgroup"), *path;
+	const char *controller;
+	size_t i, j;
+
+	if (!answer) {
+		printf("pool %s: %s\n", pool, err->text);
+		return;
+	}
+	printf("pool %s  pid %lld  cpus %s  memory %.1f MiB\n", pool,
+	       (long long)json_integer_value(json_object_get(answer, "pid")),
+	       text_of(answer, "cpus"),
+	       json_integer_value(json_object_get(answer, "memory_bytes")) / 1048576.0);
+	json_object_foreach(cgroups, controller, path)
+	    printf("  cgroup %s %s\n", *controller ? controller : "v2", json_string_value(path));
+	json_array_foreach(containers, i, container)
+	{
+		printf("  container %s  pid %lld\n", text_of(container, "id"),
+		       (long long)json_integer_value(json_object_get(container, "pid")));
+		json_array_foreach(json_object_get(container, "volumes"), j, volume)
+		    printf("    %s = %s%s\n", text_of(volume, "target"), text_of(volume, "source"),
+			   json_is_true(json_object_get(volume, "ro")) ? ",ro" : "");
+	}
+}
+
+static void collect_pool(const char *pool, json_t *answer, const struct err *err, void *arg)
+{
+	json_object_set_new(arg, pool,
+			    answer ? json_incref(answer) : json_pack("{s:s}", "error", err->text));
+}
+
+int verb_list(int argc, char **argv)
+{
+	const char *run_dir = "/run/danaus";
+	int json = 0, r;
+
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--json")) {
+			json = 1;
+		} else if (!strcmp(argv[i], "--run-dir") && i + 1 < argc) {
+			run_dir = argv[++i];
+		} else {
+			fprintf(stderr, "danausctl list: unexpected %s\n", argv[i]);
+			return 2;
+		}
+	}
+	if (json) {
+		json_t *all = json_object();
+
+		r = ctl_each_pool(run_dir, NULL, "list", collect_pool, all);
+		json_dumpf(all, stdout, JSON_INDENT(2));
+		putchar('\n');
+		json_decref(all);
+	} else {
+		r = ctl_each_pool(run_dir, NULL, "list", print_pool, NULL);
+	}
+	if (r < 0)
+		fprintf(stderr, "danausctl list: %s: %s\n", run_dir, strerror(-r));
+	return r ? 1 : 0;
+}

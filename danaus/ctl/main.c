@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* danausctl: the administrator's view. A verb is a line in the table. */
+#include <stdio.h>
+#include <string.h>
+
+#include "danaus/ctl/ctl.h"
+
+static const struct verb {
+	const char *name, *args, *help;
+	int (*run)(int argc, char **argv);
+} verbs[] = {
+    {"list", "[--json]", "the pools, their containers and volumes", verb_list},
+    {"stats", "[POOL] [--json]", "operations, bytes and latencies per door", verb_stats},
+};
+
+static void usage(FILE *out)
+{
+	fprintf(out, "usage: danausctl VERB\n");
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		fprintf(out, "  %-10s %-32s %s\n", verbs[i].name, verbs[i].args, verbs[i].help);
+	fprintf(out, "  --version\n");
+}
+
+int main(int argc, char **argv)
+{
+	if (argc >= 2 && !strcmp(argv[1], "--version")) {
+		printf("danausctl %s\n", DANAUS_VERSION);
+		return 0;
+	}
+	if (argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		usage(stdout);
+		return 0;
+	}
+	for (size_t i = 0; argc >= 2 && i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+		if (!strcmp(argv[1], verbs[i].name))
+			return verbs[i].run(argc - 1, argv + 1);
+	}
+	if (argc >= 2)
+		fprintf(stderr, "danausctl: no such verb: %s\n", argv[1]);
+	usage(stderr);
+	return 2;
+}
