@@ -12,13 +12,16 @@
 #include <sys/types.h>
 
 #define IDMAP_EXTENTS_MAX 32
+#define CAP_BIT(cap)	  (1ull << (cap)) /* of <linux/capability.h> */
 
 struct idmap_extent {
 	uint32_t inside, outside, count;
 };
 
-/* user_namespaces(7), uid_map and gid_map. nuid == 0 && ngid == 0: the identity. */
+/* user_namespaces(7), uid_map and gid_map. nuid == 0 && ngid == 0: the service's own user
+ * namespace, the identity. */
 struct idmap {
+	uint64_t ns; /* inode number of the user namespace; 0: the service's own */
 	unsigned nuid, ngid;
 	struct idmap_extent uid[IDMAP_EXTENTS_MAX], gid[IDMAP_EXTENTS_MAX];
 };
@@ -42,12 +45,16 @@ struct cred {
 	gid_t fsgid, rgid;
 	uint64_t caps;		 /* effective (capabilities(7)), in the caller's user namespace */
 	uint64_t permitted;	 /* for access(2), which asks with the real ids */
-	const struct idmap *map; /* the container's; outlives the cred */
+	const struct idmap *map; /* of the caller's user namespace: the container's, which outlives
+				  * the cred, or own */
+	struct idmap *own;	 /* of a user namespace that the program made itself; else NULL */
+	uint64_t serial; /* distinguishes creds for cred_assume(); 0: never equal to another */
 	unsigned ngroups;
 	gid_t groups[];
 };
 
-/* Reads a live thread's identity. -ESRCH when it is gone, -EPROTO when the kernel's text is not
+/* Reads a live thread's identity. map is the container's. A thread in another user namespace has its
+ * capabilities only over what that one maps. -ESRCH when it is gone, -EPROTO when the kernel's text is not
  * understood. */
 int cred_of_thread(pid_t host_tid, const struct idmap *map, struct cred **ret);
 struct cred *cred_ref(struct cred *cred);
@@ -57,8 +64,9 @@ bool cred_same(const struct cred *a, const struct cred *b);
 struct cred *cred_root(void);
 bool cred_in_group(const struct cred *cred, gid_t gid);
 
-/* The capabilities of cred that count for inodes owned by (uid, gid): all of its file capabilities
- * when both have a number in its namespace, none otherwise. */
+/* The capabilities of cred that count for inodes owned by (uid, gid). In the service's own user
+ * namespace all; in another one the file capabilities when both ids have a number there, none
+ * otherwise. */
 uint64_t cred_caps_for(const struct cred *cred, uid_t uid, gid_t gid);
 
 /* Makes the calling thread act on the host's file systems as cred, with the capabilities in caps
@@ -68,5 +76,6 @@ uint64_t cred_caps_for(const struct cred *cred, uid_t uid, gid_t gid);
  * credentials(7). Holds until the next call: call it before each libservice operation that checks
  * rights. */
 int cred_assume(const struct cred *cred, uint64_t caps);
-/* Back to the service's own identity. */
+/* Back to the service's own identity, before reading other processes' /proc files, for example. Free
+ * when the thread has it. */
 void cred_assume_service(void);

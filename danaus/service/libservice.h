@@ -28,6 +28,7 @@
 #include <stdint.h>
 #include <sys/statvfs.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #include "danaus/base/err.h"
@@ -75,16 +76,18 @@ struct libservice_ops {
 	int (*root)(struct libservice *ls, struct ls_node **ret, struct attr *ret_attr);
 	int (*lookup)(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
 		      const char *name, struct ls_node **ret, struct attr *ret_attr);
-	/* mkdir, mknod, mkfifo, symlink: mode carries the type, the umask is applied already except
-	 * where the directory has a default ACL: umask is passed for that (the libservice applies
-	 * it as the kernel does). */
+	/* mkdir, mknod, mkfifo, symlink: mode carries the type and is as the program gave it. Here
+	 * and in create and tmpfile the libservice applies umask as the kernel does: not where the
+	 * directory has a default ACL. */
 	int (*make)(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
 		    const char *name, mode_t mode, mode_t umask, dev_t rdev, const char *target,
 		    struct ls_node **ret, struct attr *ret_attr);
-	/* O_CREAT|O_EXCL of a regular file. flags: O_ACCMODE bits. */
+	/* O_CREAT|O_EXCL of a regular file. flags: O_ACCMODE bits; the file is open with them even
+	 * where mode denies it. */
 	int (*create)(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
 		      const char *name, int flags, mode_t mode, mode_t umask, struct ls_node **ret,
 		      struct ls_file **ret_file, struct attr *ret_attr);
+	/* O_TMPFILE. flags: O_ACCMODE, and O_EXCL: it may never be linked. */
 	int (*tmpfile)(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
 		       int flags, mode_t mode, mode_t umask, struct ls_node **ret,
 		       struct ls_file **ret_file, struct attr *ret_attr);
@@ -128,6 +131,9 @@ struct libservice_ops {
 			uint64_t len_bytes);
 	/* SEEK_DATA and SEEK_HOLE only. */
 	int64_t (*seek)(struct libservice *ls, struct ls_file *file, uint64_t offset, int whence);
+	/* "." and ".." are among the entries. position 0 is the beginning and sees the directory as
+	 * it is now; any other is a `next` that an earlier call gave. 0 at the end and when fill
+	 * stopped it. */
 	int (*readdir)(struct libservice *ls, struct ls_file *file, uint64_t position,
 		       ls_fill_fn fill, void *arg);
 
@@ -222,11 +228,13 @@ struct stack_limits {
 	unsigned timeout_s;
 };
 
-/* Builds a stack from its spec: "local:/dir", "ceph:[FS:]/dir", "union:[SPEC,rw][SPEC,ro]...",
- * "cache:[SPEC]" (stack.c has the grammar and the table of libservices). On a mistake, err names
- * the position in spec. The result is freed with ls_free(), lower layers included. */
+/* Builds a stack from its spec, see stack.h. On a mistake, err names the position in spec. The
+ * result is freed with ls_free(), lower layers included. limits may be NULL: nothing granted. */
 int stack_open(const char *spec, const struct stack_limits *limits, struct libservice **ret,
 	       struct err *err);
+/* The canonical form of spec; the caller frees it. -EINVAL with err as stack_open(), but nothing is
+ * opened. */
+int stack_format(const char *spec, char **ret, struct err *err);
 
-/* Constructors, one per libservice; each takes over lower on success. */
+/* A host directory. */
 int local_new(const char *dir, struct libservice **ret, struct err *err);

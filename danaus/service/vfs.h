@@ -8,6 +8,7 @@
  * changes made through the vfs are seen at once (RFC 7530 section 10 describes the contract). */
 #pragma once
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,6 +40,8 @@ struct vctx {
 			       * a blocked call ends with -EINTR; the one who sets it calls
 			       * vfs_cancel() */
 	char *leave;	      /* NULL, or room for WIRE_PATH_MAX bytes: see -EREMCHG below */
+	bool leave_second;    /* out: with -EREMCHG of vfs_link() or vfs_rename(), the path that
+			       * leaves is that of `new` */
 };
 
 /* What a call works on. path is relative to dir or file (a directory); an absolute or
@@ -54,6 +57,10 @@ struct vtarget {
 	const char *path;
 	bool nofollow; /* do not follow a symlink in the last component */
 };
+
+/* vfs_open(): the inode is a FIFO or a device and the caller may open it; the vfs keeps none of
+ * these open: the door lets the program open it through the kernel face. */
+#define VFS_ESPECIAL ENOTBLK
 
 struct setattr {
 	unsigned set; /* ATTR_*; ATTR_UID and ATTR_GID with host ids */
@@ -151,17 +158,20 @@ ssize_t vfs_copy(struct vctx *ctx, struct vfile *in, uint64_t in_offset, struct 
  *
  * While an inode is open in the kernel (vnode_face_open() > 0), the vfs tells the face about each
  * change that another door made. While it is open there for writing, a shared mapping may hold
- * dirty pages: the vfs reads and writes it through the face's own descriptor (face->io_fd). */
+ * dirty pages: the vfs reads and writes it through the face's own descriptor (io_fd). */
 struct face {
 	/* Drop cached pages [offset, offset+len) and attributes; len 0: attributes only; len
 	 * UINT64_MAX: to the end. Never called with a vfs lock held; must not wait for the
 	 * program. */
 	void (*changed)(void *arg, struct vnode *node, uint64_t offset, uint64_t len_bytes);
+	/* A kernel face descriptor of node that the service itself has opened O_RDWR, or -1 while
+	 * there is none; it stays the face's and is good until the vnode_face_close() that ends the
+	 * last writing open. May be NULL. */
+	int (*io_fd)(void *arg, struct vnode *node);
 	void *arg;
 };
 void vfs_instance_set_face(struct vfs_instance *instance, const struct face *face);
-/* Counts the kernel's opens of the inode; writing ones come with an io_fd (a kernel face descriptor
- * opened O_RDWR by the service itself, or -1 until there is one). */
+/* Counts the kernel's opens of the inode. */
 void vnode_face_open(struct vnode *node, bool writing);
 void vnode_face_close(struct vnode *node, bool writing);
 /* Moves the position into the kernel: from now on file's position is fd's (lseek(2)), because the
