@@ -17,10 +17,11 @@ dev_t anchors_dev(const struct anchors *anchors);
 /* To poll for input; then call anchors_closed(). */
 int anchors_event_fd(const struct anchors *anchors);
 void anchors_closed(struct anchors *anchors);
-/* A descriptor that names file (the same anchor inode for one file each time while any copy lives);
- * the caller passes it on and closes its own copy with anchor_give_done(). Holds a reference on
- * file until the last copy is closed. Status flags of the open file are on it (O_NONBLOCK,
- * O_APPEND, O_CLOEXEC is the receiver's). */
+/* A descriptor that names file; the caller passes it on and closes its own copy with
+ * anchor_give_done(). Each call makes an anchor inode of its own (fanotify merges events, so closes
+ * of several descriptions of one inode could not be counted), and each holds a reference on file
+ * until its last copy is closed. Status flags of the open file are on it (O_NONBLOCK, O_APPEND;
+ * O_CLOEXEC is the receiver's). */
 int anchor_give(struct anchors *anchors, struct vfile *file, int *ret_fd);
 void anchor_give_done(struct anchors *anchors, int fd);
 /* The open file that fd names (fstat: device and inode), with a new reference; -EBADF when fd is no
@@ -28,3 +29,5 @@ void anchor_give_done(struct anchors *anchors, int fd);
 int anchor_find(struct anchors *anchors, int fd, struct vfile **ret);
 /* As anchor_find() by inode number, for a door that has fstat'ed already. */
 int anchor_find_ino(struct anchors *anchors, ino_t ino, struct vfile **ret);
+/* The instance is going: forgets every anchor of its files; what is left of them is -EBADF. */
+void anchors_drop_instance(struct anchors *anchors, struct vfs_instance *instance);
