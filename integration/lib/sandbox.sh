@@ -1,0 +1,107 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs one command on an installed Danaus without touching the machine: in its own mount, pid and
+# network namespaces, with a private /run, and with /etc and /usr/local as overlays that hold what
+# `meson install` put into $DANAUS_WORK/dest. Afterwards it looks for what the command left behind.
+#
+#   sandbox.sh NAME COMMAND...
+#
+# Environment: DANAUS_WORK, the directory of the whole run (lib.sh describes its layout);
+# DANAUS_HYBRID=1 keeps the cgroup layout of the machine, which crun 1.8 refuses when it is hybrid.
+# Exit code: the command's, or 1 when it left something behind.
+set -uo pipefail
+
+if [ "${SANDBOX_INSIDE:-}" != 1 ]; then
+	SANDBOX_INSIDE=1 exec unshare --mount --pid --net --fork --mount-proc --kill-child \
+		--propagation private -- catatonit -- "$0" "$@" # reaps what loses its parent
+fi
+unset SANDBOX_INSIDE
+
+name=$1; shift
+work=${DANAUS_WORK:?}
+export CASE_DIR=$work/cases/$name
+export CASE_CGROUP=/danaus-test-$name-$(stat -Lc %i /proc/self/ns/pid)
+rm -rf "$CASE_DIR"
+mkdir -p "$CASE_DIR"/{home,etc.up,etc.work,usr.up,usr.work}
+
+overlay() { # overlay DIR UPPER: what is installed, over the machine's own
+	local lower=$1
+	if [ -d "$work/dest$1" ]; then lower=$work/dest$1:$1; fi
+	mount -t overlay overlay -o "lowerdir=$lower,upperdir=$CASE_DIR/$2.up,workdir=$CASE_DIR/$2.work" "$1"
+}
+mount -t tmpfs -o mode=755 run /run && mkdir -m 1777 /run/lock || exit 1
+overlay /etc etc || exit 1
+overlay /usr/local usr || exit 1
+if [ "${DANAUS_HYBRID:-0}" = 0 ] && mountpoint -q /sys/fs/cgroup/unified; then
+	mkdir /run/cgroup && mount -t tmpfs -o mode=755 cgroup /run/cgroup || exit 1
+	for c in /sys/fs/cgroup/*; do
+		mountpoint -q "$c" && [ "$c" != /sys/fs/cgroup/unified ] || continue
+		mkdir "/run/cgroup/${c##*/}" && mount --bind "$c" "/run/cgroup/${c##*/}" || exit 1
+	done
+	mount --move /run/cgroup /sys/fs/cgroup && rmdir /run/cgroup || exit 1
+fi
+ip link set lo up
+
+export HOME=$CASE_DIR/home
+export CONTAINERS_CONF=$work/conf/containers.conf
+export CONTAINERS_STORAGE_CONF=$work/conf/storage.conf
+unset XDG_RUNTIME_DIR
+cd "$CASE_DIR" || exit 1
+
+mounts() { # those of the containers' store are podman's own
+	awk -v store="$work/store/" 'index($5, store) != 1 { print $5 }' /proc/self/mountinfo | sort
+}
+processes() { # all but the first, this shell and the ones that ask
+	for p in /proc/[0-9]*; do
+		pid=${p#/proc/}
+		[ "$pid" = 1 ] || [ "$pid" = $$ ] || [ "$pid" = "$BASHPID" ] && continue
+		read -r _ comm state parent _ < <(sed 's/ (.*) / (comm) /' "$p/stat" 2>/dev/null) || continue
+		[ "$parent" = "$BASHPID" ] && continue
+		echo "$pid $(tr '\0' ' ' < "$p/cmdline" 2>/dev/null | cut -c1-120)[$(cat "$p/comm" 2>/dev/null)] $state"
+	done
+}
+cgroups() { # but conmon's, which podman leaves to the parent
+	find /sys/fs/cgroup/ -mindepth 2 -maxdepth 6 -type d -path "*$CASE_CGROUP/*" -not -name conmon 2>/dev/null
+}
+run_files() { find /run/danaus -mindepth 2 -not -name '*.log' 2>/dev/null; }
+sockets() { awk 'NR > 1 && $8 ~ /danaus/ { print $8 }' /proc/net/unix; }
+
+before=$(mounts)
+"$@"
+code=$?
+
+left=
+for _ in $(seq 60); do # the last steps of a detach run on after podman has returned
+	left=
+	l=$(processes); [ -z "$l" ] || left+="processes: $l"$'\n'
+	l=$(comm -13 <(echo "$before") <(mounts)); [ -z "$l" ] || left+="mounts: $l"$'\n'
+	l=$(cgroups); [ -z "$l" ] || left+="cgroups: $l"$'\n'
+	l=$(run_files); [ -z "$l" ] || left+="files: $l"$'\n'
+	l=$(sockets); [ -z "$l" ] || left+="sockets: $l"$'\n'
+	[ -n "$left" ] || break
+	[ "$code" = 0 ] || break
+	sleep 0.1
+done
+l=$(find "$CASE_DIR/etc.up" "$CASE_DIR/usr.up" "$HOME" -mindepth 1 -not -type d 2>/dev/null)
+[ -z "$l" ] || left+="configuration changed: $l"$'\n'
+
+if [ "$code" != 0 ] && [ "$code" != 77 ] || [ -n "$left" ]; then
+	for log in /run/danaus/*.log /run/danaus/pools/*/log /var/log/danaus/*; do
+		[ -s "$log" ] && echo "--- $log" && tail -n 60 "$log"
+	done
+fi
+# Whatever is left goes now, so that the next case starts clean.
+for c in $(crun list -q 2>/dev/null) $(runc list -q 2>/dev/null); do
+	crun delete -f "$c" 2>/dev/null || runc delete -f "$c" 2>/dev/null
+done
+for p in $(processes | cut -d' ' -f1); do kill -KILL "$p" 2>/dev/null; done
+for c in $(find /sys/fs/cgroup/ -mindepth 2 -depth -type d -path "*$CASE_CGROUP*" 2>/dev/null); do
+	rmdir "$c" 2>/dev/null || { sleep 0.2; rmdir "$c" 2>/dev/null; }
+done
+if [ -n "$left" ]; then
+	if [ "$code" = 0 ] || [ "$code" = 77 ]; then
+		echo "left behind:"; echo -n "$left"; exit 1
+	fi
+	echo "left behind (after the failure):"; echo -n "$left" | head -n 40
+fi
+exit "$code"

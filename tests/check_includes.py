@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Who may include whom: docs/architecture.md says it, this test enforces it.
+
+Reads the #include lines of every source file. `check_includes.py SOURCE_ROOT`."""
+import pathlib
+import re
+import sys
+
+# folder: the folders of ours that its files may include (its own is always allowed)
+ALLOWED = {
+    "danaus/base": [],
+    "danaus/proto": ["danaus/base"],
+    "danaus/shm": ["danaus/base", "danaus/proto", "danaus/server", "danaus/service"],
+    "danaus/service": ["danaus/base", "danaus/proto"],
+    "danaus/server": ["danaus", "cgroups"],
+    "danaus/notify": ["danaus/base", "danaus/proto", "danaus/server", "danaus/service", "danaus/fuse"],
+    "danaus/fuse": ["danaus/base", "danaus/proto", "danaus/server", "danaus/service"],
+    "danaus/ctl": ["danaus/base", "danaus/proto", "cgroups", "oci"],
+    "preload": ["danaus/base", "danaus/proto", "danaus/shm/channel.h"],
+    "oci": ["danaus/base", "danaus/proto/mount_table.h"],
+    "cgroups": ["danaus/base"],
+    "hooks": ["danaus/base", "danaus/proto", "oci", "cgroups"],
+    "shim": ["danaus/base", "oci", "cgroups"],
+}
+# A library's headers: the only files that may include them.
+LIBRARIES = {
+    r"cephfs/|rados/": r"danaus/service/ceph[^/]*\.[ch]$",
+    r"fuse3?/|fuse_lowlevel\.h|fuse\.h$": r"danaus/fuse/",
+    r"seccomp\.h$": r"danaus/notify/",
+    r"cmocka\.h$": r"tests/",
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.M)
+
+
+def folder_of(path):
+    return max((f for f in ALLOWED if path.startswith(f + "/")), key=len, default=None)
+
+
+def problems(root):
+    files = [p for p in root.rglob("*") if p.suffix in (".c", ".h", ".def")]
+    ours = {p.relative_to(root).as_posix() for p in files}
+    for p in sorted(files):
+        name = p.relative_to(root).as_posix()
+        if name.startswith(("build", ".")):
+            continue
+        folder = folder_of(name)
+        for quote, included in INCLUDE.findall(p.read_text(errors="replace")):
+            for library, user in LIBRARIES.items():
+                if quote == "<" and re.match(library, included) and not re.match(user, name):
+                    yield f"{name}: includes <{included}>: only {user} may"
+            target = included
+            if included not in ours:
+                beside = (pathlib.PurePosixPath(name).parent / included).as_posix()
+                if quote == '"' and beside in ours:
+                    target = beside
+                else:
+                    continue
+            there = folder_of(target)
+            if folder is None or there is None or there == folder:
+                continue
+            if not any(target == a or target.startswith(a + "/") for a in ALLOWED[folder]):
+                yield f"{name}: includes {target}: {folder} may not include {there}"
+
+
+def main():
+    found = list(problems(pathlib.Path(sys.argv[1])))
+    print("\n".join(found) or "include rules: ok")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
