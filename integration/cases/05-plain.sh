@@ -21,8 +21,8 @@ one() { # NAME PODMAN-OPTIONS...
 	out=$(RUNTIME=$CASE_DIR/keep pod "$@" --runtime "$CASE_DIR/keep" run --rm --name same \
 		--cgroup-parent "$CASE_CGROUP" --hostname h -v "$data:/data" $IMAGE_SMALL sh -c 'echo x > /data/f; cat /data/f')
 	eq "$name" "$out" x
-	# podman's own random names, the time and the order of its mounts change from run to run
-	jq -S '.mounts |= sort_by(.destination)' "$CASE_DIR/config.json" |
+	# podman's own random names, the time and the order of mounts and variables change from run to run
+	jq -S '(.mounts |= sort_by(.destination)) | .process.env |= sort' "$CASE_DIR/config.json" |
 		sed -E 's/[0-9a-f]{64}/ID/g; s#/overlay/[A-Za-z0-9/]+#/LAYER#g; s/"HOSTNAME=[^"]*"//; s/"[0-9T:.-]{20,}Z"//' \
 			> "$CASE_DIR/$name.json"
 }
