@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernel's protocol where libfuse 3.14 does not know it: include/uapi/linux/fuse.h of Linux
+ * 6.6 and later. Requests come from the kernel: their layout is trusted, the names and values in
+ * them are a program's. On the face's threads. */
+#include "danaus/fuse/face_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <linux/stat.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define OPCODE_TMPFILE 51 /* 7.37 */
+#define OPCODE_STATX   52 /* 7.39 */
+/* INIT flags2, 7.39: shared mappings of files that are opened with FOPEN_DIRECT_IO. */
+#define INIT2_DIRECT_IO_ALLOW_MMAP (1u << (36 - 32))
+
+struct sx_time {
+	int64_t sec;
+	uint32_t nsec;
+	int32_t pad;
+};
+
+struct statx_in {
+	uint32_t getattr_flags, reserved;
+	uint64_t fh;
+	uint32_t sx_flags, sx_mask;
+};
+
+struct statx_out {
+	uint64_t attr_valid;
+	uint32_t attr_valid_nsec, flags;
+	uint64_t spare[2];
+	struct {
+		uint32_t mask, blksize;
+		uint64_t attributes;
+		uint32_t nlink, uid, gid;
+		uint16_t mode, pad;
+		uint64_t ino, size, blocks, attributes_mask;
+		struct sx_time atime, btime, ctime, mtime;
+		uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+		uint64_t spare2[14];
+	} stat;
+};
+_Static_assert(sizeof(struct statx_in) == 24, "fuse_statx_in");
+_Static_assert(sizeof(struct statx_out) == 32 + 256, "fuse_statx_out");
+
+/* The answer to INIT gets the flags that the library cannot set. */
+static ssize_t wire_writev(int fd, struct iovec *iov, int count, void *arg)
+{
+	struct face_mount *face = arg;
+	const struct fuse_out_header *header = iov[0].iov_base;
+
+	if (count == 2 && face->init_unique != 0 && header->unique == face->init_unique &&
+	    header->error == 0 && iov[1].iov_len >= sizeof(struct fuse_init_out)) {
+		struct fuse_init_out *init = iov[1].iov_base;
+
+		init->flags |= FUSE_INIT_EXT;
+		init->flags2 |= INIT2_DIRECT_IO_ALLOW_MMAP;
+		face->init_unique = 0;
+	}
+	return writev(fd, iov, count);
+}
+
+static ssize_t wire_read(int fd, void *buf, size_t len_bytes, void *arg)
+{
+	return read(fd, buf, len_bytes);
+}
+
+const struct fuse_custom_io face_wire_io = {.writev = wire_writev, .read = wire_read};
+
+static int wire_reply(struct face_mount *face, uint64_t unique, int64_t result, const void *body,
+		      size_t len_bytes)
+{
+	struct fuse_out_header header = {.unique = unique, .error = -face_errno(result)};
+	struct iovec iov[] = {{&header, sizeof(header)}, {(void *)body, len_bytes}};
+	int count = result < 0 ? 1 : 2;
+
+	header.len = (uint32_t)(sizeof(header) + (count == 2 ? len_bytes : 0));
+	return writev(fuse_session_fd(face->session), iov, count) < 0 ? -errno : 0;
+}
+
+static struct sx_time sx_time_of(struct timespec t)
+{
+	return (struct sx_time){.sec = t.tv_sec, .nsec = (uint32_t)t.tv_nsec};
+}
+
+static void serve_statx(struct face_mount *face, const struct fuse_in_header *in)
+{
+	struct statx_out out = {0};
+	struct face_call call;
+	struct attr attr;
+	int r;
+
+	r = call_begin_raw(&call, face, 0, 0, 0, 0, WIRE_STAT, AS_SERVICE, in->nodeid);
+	if (r == 0)
+		r = vfs_stat(&call.ctx, &(struct vtarget){.dir = call.node}, &attr);
+	if (r == 0) {
+		face_node_set_size(&face->nodes, in->nodeid, attr.size);
+		out.stat.mask = STATX_BASIC_STATS;
+		if (attr.btime.tv_sec != 0 || attr.btime.tv_nsec != 0)
+			out.stat.mask |= STATX_BTIME;
+		out.stat.blksize = attr.blksize;
+		out.stat.nlink = attr.nlink;
+		out.stat.uid = attr.uid;
+		out.stat.gid = attr.gid;
+		out.stat.mode = (uint16_t)attr.mode;
+		out.stat.ino = attr.ino;
+		out.stat.size = attr.size;
+		out.stat.blocks = attr.blocks;
+		out.stat.atime = sx_time_of(attr.atime);
+		out.stat.btime = sx_time_of(attr.btime);
+		out.stat.ctime = sx_time_of(attr.ctime);
+		out.stat.mtime = sx_time_of(attr.mtime);
+		out.stat.rdev_major = major(attr.rdev);
+		out.stat.rdev_minor = minor(attr.rdev);
+	}
+	wire_reply(face, in->unique, r, &out, sizeof(out));
+	call_end(&call, r);
+}
+
+static void attr_to_wire(const struct attr *attr, struct fuse_attr *ret)
+{
+	*ret = (struct fuse_attr){
+	    .ino = attr->ino,
+	    .size = attr->size,
+	    .blocks = attr->blocks,
+	    .atime = (uint64_t)attr->atime.tv_sec,
+	    .mtime = (uint64_t)attr->mtime.tv_sec,
+	    .ctime = (uint64_t)attr->ctime.tv_sec,
+	    .atimensec = (uint32_t)attr->atime.tv_nsec,
+	    .mtimensec = (uint32_t)attr->mtime.tv_nsec,
+	    .ctimensec = (uint32_t)attr->ctime.tv_nsec,
+	    .mode = attr->mode,
+	    .nlink = attr->nlink,
+	    .uid = attr->uid,
+	    .gid = attr->gid,
+	    .blksize = attr->blksize,
+	};
+}
+
+static void serve_tmpfile(struct face_mount *face, const struct fuse_in_header *in)
+{
+	const struct fuse_create_in *arg = (const struct fuse_create_in *)(in + 1);
+	struct {
+		struct fuse_entry_out entry;
+		struct fuse_open_out open;
+	} out = {.open.open_flags = FOPEN_DIRECT_IO};
+	int flags = face_open_flags((int)arg->flags) | O_TMPFILE | ((int)arg->flags & O_EXCL);
+	struct face_file *file = NULL;
+	struct vfile *vfile = NULL;
+	struct face_call call;
+	struct attr attr;
+	uint64_t id = 0;
+	int r;
+
+	r = call_begin_raw(&call, face, (pid_t)in->pid, in->uid, in->gid, arg->umask, WIRE_OPEN,
+			   AS_CALLER, in->nodeid);
+	if (r == 0)
+		r = CALL(&call, vfs_open(&call.ctx, &(struct vtarget){.dir = call.node}, flags,
+					 arg->mode & 07777, &vfile, &attr));
+	if (r == 0)
+		r = face_node_enter(&face->nodes, vnode_ref(vfile_node(vfile)), attr.size, &id);
+	if (r == 0)
+		r = face_file_new(face, id, vfile, NULL, &file);
+	else if (vfile)
+		vfile_unref(vfile);
+	if (r == 0) {
+		out.entry.nodeid = id;
+		out.open.fh = (uintptr_t)file;
+		attr_to_wire(&attr, &out.entry.attr);
+	}
+	if (wire_reply(face, in->unique, r, &out, sizeof(out)) < 0 && file) {
+		face_file_free(face, file);
+		r = -EINTR;
+	}
+	if (r < 0 && id != 0)
+		face_node_forget(&face->nodes, id, 1);
+	call_end(&call, r);
+}
+
+bool face_wire_serve(struct face_mount *face, const void *request, size_t len_bytes)
+{
+	const struct fuse_in_header *in = request;
+
+	if (len_bytes < sizeof(*in))
+		return false;
+	switch (in->opcode) {
+	case FUSE_INIT:
+		face->init_unique = in->unique;
+		return false;
+	case OPCODE_STATX:
+		if (len_bytes < sizeof(*in) + sizeof(struct statx_in))
+			return false;
+		serve_statx(face, in);
+		return true;
+	case OPCODE_TMPFILE:
+		if (len_bytes < sizeof(*in) + sizeof(struct fuse_create_in))
+			return false;
+		serve_tmpfile(face, in);
+		return true;
+	default:
+		return false;
+	}
+}
