@@ -9,6 +9,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include "danaus/base/cleanup.h"
 
 /* execve(2) opens with this in the flags (include/linux/fs.h, __FMODE_EXEC). */
 #define OPEN_FOR_EXEC 0x20

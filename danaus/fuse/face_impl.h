@@ -79,7 +79,8 @@ struct face_mount {
 
 	struct face_nodes nodes;
 
-	pthread_mutex_t lock; /* below here */
+	pthread_mutex_t kernel_fd_lock; /* one face_kernel_fd() at a time */
+	pthread_mutex_t lock;		/* below here */
 	pthread_cond_t ended;
 	struct face_file *files;
 	struct face_binding *bindings;
@@ -102,6 +103,8 @@ void face_node_forget(struct face_nodes *nodes, uint64_t id, uint64_t count);
 struct vnode *face_node_get(struct face_nodes *nodes, uint64_t id);
 /* 0 when the kernel does not know vnode. */
 uint64_t face_node_find(struct face_nodes *nodes, const struct vnode *vnode);
+/* The same with nodes->lock held. */
+uint64_t face_node_find_locked(struct face_nodes *nodes, const struct vnode *vnode);
 void face_node_set_size(struct face_nodes *nodes, uint64_t id, uint64_t size);
 /* Runs with nodes->lock held; NULL. */
 struct face_node *face_node_at(struct face_nodes *nodes, uint64_t id);

@@ -142,14 +142,19 @@ struct vnode *face_node_get(struct face_nodes *nodes, uint64_t id)
 	return vnode;
 }
 
+uint64_t face_node_find_locked(struct face_nodes *nodes, const struct vnode *vnode)
+{
+	struct face_node *node = node_of(nodes, vnode);
+
+	return node ? node->id : 0;
+}
+
 uint64_t face_node_find(struct face_nodes *nodes, const struct vnode *vnode)
 {
-	struct face_node *node;
 	uint64_t id;
 
 	pthread_mutex_lock(&nodes->lock);
-	node = node_of(nodes, vnode);
-	id = node ? node->id : 0;
+	id = face_node_find_locked(nodes, vnode);
 	pthread_mutex_unlock(&nodes->lock);
 	return id;
 }

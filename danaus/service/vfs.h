@@ -165,9 +165,11 @@ struct face {
 	 * program. */
 	void (*changed)(void *arg, struct vnode *node, uint64_t offset, uint64_t len_bytes);
 	/* A kernel face descriptor of node that the service itself has opened O_RDWR, or -1 while
-	 * there is none; it stays the face's and is good until the vnode_face_close() that ends the
-	 * last writing open. May be NULL. */
+	 * there is none; it stays the face's and is good until io_done(). Opens one when needed:
+	 * never called with a vfs lock held, nor with vfs_in_face. May be NULL. */
 	int (*io_fd)(void *arg, struct vnode *node);
+	/* Ends the use of what io_fd() returned, when that was not -1. */
+	void (*io_done)(void *arg, struct vnode *node);
 	void *arg;
 };
 void vfs_instance_set_face(struct vfs_instance *instance, const struct face *face);
@@ -175,7 +177,9 @@ void vfs_instance_set_face(struct vfs_instance *instance, const struct face *fac
 void vnode_face_open(struct vnode *node, bool writing);
 void vnode_face_close(struct vnode *node, bool writing);
 /* Moves the position into the kernel: from now on file's position is fd's (lseek(2)), because the
- * program also holds kernel descriptors of it. Takes fd over. */
+ * program also holds kernel descriptors of it. Takes fd over. The kernel's file holds a reference
+ * on this one: when that is the last, vfile_unref() closes fd, and the kernel's file lives on for
+ * as long as a program has a descriptor of it. */
 void vfile_set_kernel_fd(struct vfile *file, int fd);
 /* The kernel descriptor of this open file, or -1. Still the vfs's. */
 int vfile_kernel_fd(const struct vfile *file);
