@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The local libservice's open files and listings. A file owns one descriptor of the host's; any
+ * thread, several at a time. */
+#include "danaus/service/local_node.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "danaus/base/cleanup.h"
+#include "danaus/base/fd.h"
+
+#define ENTRIES_BYTES (32u << 10)
+
+struct linux_dirent64 {
+	uint64_t d_ino;
+	int64_t d_off;
+	uint16_t d_reclen;
+	uint8_t d_type;
+	char d_name[];
+};
+
+int local_file_new(struct ls_node *node, int fd, struct ls_file **ret)
+{
+	CLEANUP_FD int owned = fd;
+	struct ls_file *file = calloc(1, sizeof(*file));
+
+	if (!file)
+		return -ENOMEM;
+	file->fd = STEAL_FD(owned);
+	file->node = node;
+	pthread_mutex_init(&file->lock, NULL);
+	*ret = file;
+	return 0;
+}
+
+int local_open(struct libservice *ls, const struct cred *cred, struct ls_node *node, int flags,
+	       struct ls_file **ret)
+{
+	struct local *local = (struct local *)ls;
+	char buf[LOCAL_PROC_NAME_MAX];
+	int r, fd;
+
+	/* Opening a FIFO could block, and a device could do anything. */
+	if (node->type != S_IFREG && node->type != S_IFDIR)
+		return -ENXIO;
+	r = local_assume(cred, node);
+	if (r < 0)
+		return r;
+	flags &= O_ACCMODE | O_DIRECT | O_NOATIME;
+	if (node->type == S_IFDIR)
+		flags |= O_DIRECTORY;
+	fd = openat(local->proc_fd, local_proc_name(node->fd, buf), flags | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	return local_file_new(node, fd, ret);
+}
+
+void local_release(struct libservice *ls, struct ls_file *file)
+{
+	fd_close(file->fd);
+	pthread_mutex_destroy(&file->lock);
+	free(file->entries);
+	free(file);
+}
+
+ssize_t local_read(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
+		   uint64_t offset)
+{
+	ssize_t n;
+
+	if (offset > INT64_MAX)
+		return -EINVAL;
+	if (niov == 1)
+		n = pread(file->fd, iov->iov_base, iov->iov_len, offset);
+	else
+		n = preadv(file->fd, iov, niov, offset);
+	return n < 0 ? -errno : n;
+}
+
+ssize_t local_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
+		    uint64_t offset, bool append, uint64_t *ret_end)
+{
+	ssize_t n;
+
+	if (append) {
+		/* Offset -1 moves the descriptor's own position: it says where the data went. */
+		off_t end = 0;
+
+		pthread_mutex_lock(&file->lock);
+		n = pwritev2(file->fd, iov, niov, -1, RWF_APPEND);
+		if (n >= 0 && ret_end)
+			end = lseek(file->fd, 0, SEEK_CUR);
+		else if (n < 0)
+			n = -errno;
+		pthread_mutex_unlock(&file->lock);
+		if (n >= 0 && ret_end)
+			*ret_end = end;
+		return n;
+	}
+	if (offset > INT64_MAX)
+		return -EINVAL;
+	if (niov == 1)
+		n = pwrite(file->fd, iov->iov_base, iov->iov_len, offset);
+	else
+		n = pwritev(file->fd, iov, niov, offset);
+	if (n < 0)
+		return -errno;
+	if (ret_end)
+		*ret_end = offset + n;
+	return n;
+}
+
+int local_fsync(struct libservice *ls, struct ls_file *file, bool data_only)
+{
+	return (data_only ? fdatasync(file->fd) : fsync(file->fd)) < 0 ? -errno : 0;
+}
+
+int local_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
+		   uint64_t len_bytes)
+{
+	if (offset > INT64_MAX || len_bytes > INT64_MAX)
+		return -EINVAL;
+	return fallocate(file->fd, mode, offset, len_bytes) < 0 ? -errno : 0;
+}
+
+int64_t local_seek(struct libservice *ls, struct ls_file *file, uint64_t offset, int whence)
+{
+	off_t at;
+
+	if (offset > INT64_MAX)
+		return -ENXIO;
+	at = lseek(file->fd, offset, whence);
+	return at < 0 ? -errno : at;
+}
+
+static int readdir_locked(struct ls_file *file, uint64_t position, ls_fill_fn fill, void *arg)
+{
+	if (!file->entries) {
+		file->entries = malloc(ENTRIES_BYTES);
+		if (!file->entries)
+			return -ENOMEM;
+	}
+	if (!position || position != file->position) {
+		file->entries_at = file->entries_len = 0;
+		if (position > INT64_MAX || lseek(file->fd, position, SEEK_SET) < 0)
+			return position > INT64_MAX ? -EINVAL : -errno;
+		file->position = position;
+	}
+	for (;;) {
+		const struct linux_dirent64 *e;
+
+		if (file->entries_at == file->entries_len) {
+			long n = syscall(SYS_getdents64, file->fd, file->entries, ENTRIES_BYTES);
+
+			file->entries_at = file->entries_len = 0;
+			if (n <= 0)
+				return n < 0 ? -errno : 0;
+			file->entries_len = n;
+		}
+		e = (const struct linux_dirent64 *)(file->entries + file->entries_at);
+		if (!fill(arg, e->d_name, e->d_ino, e->d_type, e->d_off))
+			return 0;
+		file->entries_at += e->d_reclen;
+		file->position = e->d_off;
+	}
+}
+
+int local_readdir(struct libservice *ls, struct ls_file *file, uint64_t position, ls_fill_fn fill,
+		  void *arg)
+{
+	int r;
+
+	if (file->node->type != S_IFDIR)
+		return -ENOTDIR;
+	pthread_mutex_lock(&file->lock);
+	r = readdir_locked(file, position, fill, arg);
+	pthread_mutex_unlock(&file->lock);
+	return r;
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The local libservice's changes of directories. Owns nothing; any thread. Each runs with the
+ * caller's identity and the capabilities that count for the inodes it touches. */
+#include "danaus/service/local_node.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "danaus/base/fd.h"
+
+/* The sticky bit asks for the victim's owner, the rest for the directory's. */
+static uint64_t removal_caps(const struct cred *cred, const struct ls_node *dir, const char *name)
+{
+	uint64_t caps = local_caps(cred, dir);
+	struct stat st;
+
+	if (!cred->map || (!cred->map->nuid && !cred->map->ngid))
+		return caps;
+	if (fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return caps;
+	return (caps & ~CAP_BIT(CAP_FOWNER)) |
+	       (cred_caps_for(cred, st.st_uid, st.st_gid) & CAP_BIT(CAP_FOWNER));
+}
+
+int local_make(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+	       const char *name, mode_t mode, mode_t umask, dev_t rdev, const char *target,
+	       struct ls_node **ret, struct attr *ret_attr)
+{
+	int r = local_check_name(name);
+
+	if (!r)
+		r = local_assume(cred, dir);
+	if (r < 0)
+		return r;
+	local_umask(umask);
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		r = mkdirat(dir->fd, name, mode & 07777);
+		break;
+	case S_IFLNK:
+		r = symlinkat(target, dir->fd, name);
+		break;
+	case S_IFREG:
+	case S_IFIFO:
+	case S_IFSOCK:
+	case S_IFCHR:
+	case S_IFBLK:
+		/* Device nodes need CAP_MKNOD in the host's user namespace, which is all that
+		 * cred_caps_for() leaves of it. */
+		r = mknodat(dir->fd, name, mode, rdev);
+		break;
+	default:
+		return -EINVAL;
+	}
+	if (r < 0)
+		return -errno;
+	return local_lookup(ls, cred, dir, name, ret, ret_attr);
+}
+
+/* The node and the file of a new, open inode; fd is taken over. */
+static int node_and_file(struct local *local, int fd, struct ls_node **ret,
+			 struct ls_file **ret_file, struct attr *ret_attr)
+{
+	char buf[LOCAL_PROC_NAME_MAX];
+	CLEANUP_FD int file_fd = fd;
+	struct ls_node *node;
+	int path, r;
+
+	path = openat(local->proc_fd, local_proc_name(file_fd, buf), O_PATH | O_CLOEXEC);
+	if (path < 0)
+		return -errno;
+	r = local_node_of(local, path, &node, ret_attr);
+	if (r < 0)
+		return r;
+	r = local_file_new(node, STEAL_FD(file_fd), ret_file);
+	if (r < 0) {
+		local_forget(&local->ls, node, 1);
+		return r;
+	}
+	*ret = node;
+	return 0;
+}
+
+int local_create(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+		 const char *name, int flags, mode_t mode, mode_t umask, struct ls_node **ret,
+		 struct ls_file **ret_file, struct attr *ret_attr)
+{
+	int r = local_check_name(name), fd;
+
+	if (!r)
+		r = local_assume(cred, dir);
+	if (r < 0)
+		return r;
+	local_umask(umask);
+	fd = openat(dir->fd, name,
+		    (flags & (O_ACCMODE | O_DIRECT)) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+		    mode & 07777);
+	if (fd < 0)
+		return -errno;
+	r = node_and_file((struct local *)ls, fd, ret, ret_file, ret_attr);
+	if (r < 0)
+		unlinkat(dir->fd, name, 0);
+	return r;
+}
+
+int local_tmpfile(struct libservice *ls, const struct cred *cred, struct ls_node *dir, int flags,
+		  mode_t mode, mode_t umask, struct ls_node **ret, struct ls_file **ret_file,
+		  struct attr *ret_attr)
+{
+	int r = local_assume(cred, dir), fd;
+
+	if (r < 0)
+		return r;
+	local_umask(umask);
+	fd = openat(dir->fd, ".", (flags & (O_ACCMODE | O_EXCL | O_DIRECT)) | O_TMPFILE | O_CLOEXEC,
+		    mode & 07777);
+	if (fd < 0)
+		return -errno;
+	return node_and_file((struct local *)ls, fd, ret, ret_file, ret_attr);
+}
+
+int local_link(struct libservice *ls, const struct cred *cred, struct ls_node *node,
+	       struct ls_node *dir, const char *name)
+{
+	struct local *local = (struct local *)ls;
+	char buf[LOCAL_PROC_NAME_MAX];
+	uint64_t caps;
+	int r = local_check_name(name);
+
+	if (r < 0)
+		return r;
+	/* protected_hardlinks asks for the inode, the rest for the directory. */
+	caps = local_caps(cred, dir);
+	if (caps)
+		caps &= local_caps(cred, node);
+	r = cred_assume(cred, caps);
+	if (r < 0)
+		return r;
+	if (linkat(local->proc_fd, local_proc_name(node->fd, buf), dir->fd, name,
+		   AT_SYMLINK_FOLLOW) < 0)
+		return -errno;
+	return 0;
+}
+
+int local_unlink(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+		 const char *name, bool directory)
+{
+	int r = local_check_name(name);
+
+	if (!r)
+		r = cred_assume(cred, removal_caps(cred, dir, name));
+	if (r < 0)
+		return r;
+	return unlinkat(dir->fd, name, directory ? AT_REMOVEDIR : 0) < 0 ? -errno : 0;
+}
+
+int local_rename(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+		 const char *name, struct ls_node *newdir, const char *newname, unsigned flags)
+{
+	uint64_t caps;
+	int r = local_check_name(name);
+
+	if (!r)
+		r = local_check_name(newname);
+	if (r < 0)
+		return r;
+	caps = removal_caps(cred, dir, name);
+	if (caps)
+		caps &= removal_caps(cred, newdir, newname);
+	r = cred_assume(cred, caps);
+	if (r < 0)
+		return r;
+	return renameat2(dir->fd, name, newdir->fd, newname, flags) < 0 ? -errno : 0;
+}
