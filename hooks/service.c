@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Owns a pool's directory and lock, and the start of its service. Hooks; one thread. */
+#include "hooks/service.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cgroups/cgroups.h"
+#include "danaus/base/cleanup.h"
+#include "oci/document.h"
+#include "oci/rundir.h"
+
+#define LOCK_WAIT_S   60
+#define LOCK_STEP_NS  10000000
+#define READY_WAIT_MS 60000
+#define ANSWER_MAX    (1u << 20)
+#define DANAUSD	      DANAUS_BINDIR "/danausd"
+
+struct service {
+	int dir, lock, sock;
+};
+
+/* The pool's directory and its lock, held; a directory that was removed while we waited is made
+ * anew. */
+static int lock_pool(const char *pool, bool make, struct service *s, struct err *err)
+{
+	const struct timespec step = {.tv_nsec = LOCK_STEP_NS};
+	char path[512];
+
+	snprintf(path, sizeof(path), RUNDIR_POOLS "/%s", pool);
+	for (int tries = 0; tries < LOCK_WAIT_S * (1000000000 / LOCK_STEP_NS); tries++) {
+		CLEANUP_FD int dir = -1, lock = -1;
+		struct stat held, there;
+
+		if (make && ((mkdir(RUNDIR, 0711) < 0 && errno != EEXIST) ||
+			     (mkdir(RUNDIR_POOLS, 0700) < 0 && errno != EEXIST) ||
+			     (mkdir(path, 0700) < 0 && errno != EEXIST)))
+			return err_set(err, -errno, "cannot make %s: %s", path, strerror(errno));
+		dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (dir < 0 && errno == ENOENT && make)
+			continue;
+		if (dir < 0)
+			return err_set(err, -errno, "%s: %s", path, strerror(errno));
+		lock = openat(dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (lock < 0 && errno == ENOENT && make)
+			continue; /* the directory went between the two calls */
+		if (lock < 0)
+			return err_set(err, -errno, "%s/lock: %s", path, strerror(errno));
+		if (flock(lock, LOCK_EX | LOCK_NB) == 0) {
+			if (fstat(dir, &held) == 0 && stat(path, &there) == 0 &&
+			    held.st_ino == there.st_ino && held.st_dev == there.st_dev) {
+				s->dir = STEAL_FD(dir);
+				s->lock = STEAL_FD(lock);
+				return 0;
+			}
+			continue;
+		}
+		nanosleep(&step, NULL);
+	}
+	return err_set(err, -ETIMEDOUT, "another hook holds %s/lock for more than %d s", path,
+		       LOCK_WAIT_S);
+}
+
+/* In the grandchild: becomes the service, or writes to ready why not. */
+__attribute__((noreturn)) static void become_service(struct service *s, const char *pool,
+						     const char *cpus, const struct cgroups *groups,
+						     int ready)
+{
+	char fd_text[16], *argv[] = {"danausd", "--pool", (char *)pool, "--ready-fd", fd_text,
+				     cpus ? "--cpus" : NULL, (char *)cpus, NULL};
+	char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+	struct err err = {0};
+	int log = openat(s->dir, "log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
+	int null = open("/dev/null", O_RDWR);
+	int r = cgroups_join(groups, &err);
+
+	if (!r && (log < 0 || null < 0 || chdir("/") < 0 || dup2(null, STDIN_FILENO) < 0 ||
+		   dup2(null, STDOUT_FILENO) < 0 || dup2(log, STDERR_FILENO) < 0 ||
+		   dup2(ready, 3) < 0))
+		r = -errno;
+	if (!r) {
+		ready = 3;
+		close_range(4, ~0u, 0);
+		fcntl(ready, F_SETFD, 0); /* dup2() onto itself keeps CLOEXEC */
+		snprintf(fd_text, sizeof(fd_text), "%d", ready);
+		execve(DANAUSD, argv, env);
+		r = -errno;
+		err_set(&err, r, "cannot start " DANAUSD ": %s", strerror(errno));
+	}
+	dprintf(ready, "%s", err_text(&err, r));
+	_exit(1);
+}
+
+/* Its first byte, or the text of its error. */
+static int wait_ready(int fd, struct err *err)
+{
+	char text[ERR_TEXT_MAX];
+	size_t len = 0;
+
+	for (;;) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		int r = poll(&p, 1, READY_WAIT_MS);
+		ssize_t n;
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r == 0)
+			return err_set(err, -ETIMEDOUT, "the service did not start within %d s",
+				       READY_WAIT_MS / 1000);
+		n = r < 0 ? -1 : read(fd, text + len, sizeof(text) - 1 - len);
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		len += n;
+	}
+	text[len] = '\0';
+	if (len == 1)
+		return 0;
+	return err_set(err, -EIO, "the service did not start: %s",
+		       len ? text : "it died; see the log in " RUNDIR_POOLS);
+}
+
+static int start_service(struct service *s, const char *pool, const json_t *spec, pid_t pid,
+			 struct err *err)
+{
+	const char *id = json_string_value(json_object_get(spec, "id"));
+	const char *cpus = json_string_value(json_object_get(spec, "cpus"));
+	struct cgroups *groups = calloc(1, sizeof(*groups));
+	CLEANUP_FREE void *owned = groups;
+	CLEANUP_FD int ready = -1;
+	int ends[2], status, r;
+	pid_t child;
+
+	if (!groups)
+		return -ENOMEM;
+	r = cgroups_of(pid, groups, err);
+	if (!r && strcmp(pool, id) != 0)
+		r = cgroups_pool(groups, pool, err);
+	if (r < 0)
+		return r;
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
+	ready = ends[0];
+	child = fork();
+	if (child == 0) {
+		setsid();
+		child = fork();
+		if (child == 0)
+			become_service(s, pool, cpus, groups, ends[1]);
+		_exit(child < 0);
+	}
+	close(ends[1]);
+	if (child < 0)
+		return -errno;
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	return wait_ready(ready, err);
+}
+
+int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct service **ret,
+		  struct err *err)
+{
+	struct service *s = malloc(sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	*s = (struct service){-1, -1, -1};
+	r = lock_pool(pool, start_spec, s, err);
+	if (!r) {
+		r = fd_connect_at(s->dir, "control", &s->sock);
+		if (r == -ECONNREFUSED)
+			r = -ENOENT; /* it died and left its socket */
+		if (r == -ENOENT && start_spec) {
+			r = start_service(s, pool, start_spec, pid, err);
+			if (!r)
+				r = fd_connect_at(s->dir, "control", &s->sock);
+		}
+		if (r < 0)
+			err_prefix(err, r, "pool %s", pool);
+	}
+	if (r < 0) {
+		service_leave(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+void service_leave(struct service *s)
+{
+	if (!s)
+		return;
+	fd_close(s->sock);
+	fd_close(s->lock);
+	fd_close(s->dir);
+	free(s);
+}
+
+int service_ask(struct service *s, const json_t *request, unsigned timeout_s, json_t **ret_answer,
+		int *fds, unsigned *nfds, struct err *err)
+{
+	CLEANUP_FREE char *text = json_dumps(request, JSON_COMPACT), *answer = malloc(ANSWER_MAX);
+	const struct timeval timeout = {.tv_sec = timeout_s};
+	int room = ANSWER_MAX, r;
+	unsigned got = nfds ? *nfds : 0;
+	json_t *json;
+	size_t len;
+
+	if (!text || !answer)
+		return -ENOMEM;
+	setsockopt(s->sock, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	if (setsockopt(s->sock, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0)
+		return -errno;
+	r = fd_send(s->sock, text, strlen(text), NULL, 0);
+	if (!r)
+		r = fd_recv(s->sock, answer, ANSWER_MAX, &len, fds, nfds ? &got : NULL);
+	if (r == -EAGAIN)
+		return err_set(err, -ETIMEDOUT, "the service does not answer within %u s", timeout_s);
+	if (!r && !len)
+		r = -ECONNRESET;
+	if (r < 0)
+		return err_prefix(err, r, "the service's control socket");
+	r = document_parse(answer, len, "the service's answer", &json, err);
+	if (!r && !json_is_true(json_object_get(json, "ok"))) {
+		const char *why = json_string_value(json_object_get(json, "error"));
+
+		r = err_set(err, -EREMOTEIO, "%s", why ? why : "the service refused, without a reason");
+		json_decref(json);
+	}
+	if (r < 0) {
+		for (unsigned i = 0; i < got; i++)
+			fd_close(fds[i]);
+		return r;
+	}
+	if (nfds)
+		*nfds = got;
+	*ret_answer = json;
+	return 0;
+}

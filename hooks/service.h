@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A pool's service as the hooks see it: started when it is not there, asked over its control socket
+ * (docs/protocol.md). One hook at a time holds a pool. */
+#pragma once
+
+#include <jansson.h>
+#include <sys/types.h>
+
+#include "danaus/base/err.h"
+#include "danaus/base/fd.h"
+
+struct service; /* the pool's lock and a connection */
+
+/* Waits for the pool's lock and connects; where there is no service and start_spec is given (a
+ * container's spec.json), starts one in the cgroups of the process pid: the container's own, or for
+ * a pool of another name than the container a group beside it. -ENOENT when there is none to
+ * join. */
+int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct service **ret,
+		  struct err *err);
+void service_leave(struct service *service);
+
+/* One request, one answer: *ret_answer is a new reference. An answer that is not ok is -EREMOTEIO
+ * with its text. fds as fd_recv(): *nfds is the room on entry. */
+int service_ask(struct service *service, const json_t *request, unsigned timeout_s,
+		json_t **ret_answer, int *fds, unsigned *nfds, struct err *err);

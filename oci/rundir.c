@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Owns the directory of each container under /run/danaus/containers. Root only writes there; hooks
+ * and danaus-runtime, one thread each, several at a time for different containers. */
+#include "oci/rundir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "danaus/base/cleanup.h"
+#include "danaus/base/fd.h"
+#include "oci/document.h"
+#include "oci/state.h"
+
+#define UNSTARTED_MAX_S 600 /* from the config edit to createRuntime */
+
+static int make_dir(int at, const char *name, mode_t mode)
+{
+	if (mkdirat(at, name, mode) < 0 && errno != EEXIST)
+		return -errno;
+	return fchmodat(at, name, mode, 0) < 0 ? -errno : 0; /* whatever the umask is */
+}
+
+/* mkdir -p of the parent of dir, opened: *ret_name is the last component. */
+static int open_parent(const char *dir, bool make, int *ret, const char **ret_name)
+{
+	char parent[4096];
+	const char *slash = strrchr(dir, '/');
+	int fd;
+
+	if (!slash || slash == dir || (size_t)(slash - dir) >= sizeof(parent) ||
+	    id_check(slash + 1, ID_MAX) < 0)
+		return -EINVAL;
+	memcpy(parent, dir, slash - dir);
+	parent[slash - dir] = '\0';
+	for (char *p = parent + 1; make && p; p = strchr(p, '/')) {
+		char saved;
+
+		p += *p == '/';
+		p += strcspn(p, "/");
+		saved = *p;
+		*p = '\0';
+		if (mkdir(parent, 0711) < 0 && errno != EEXIST)
+			return -errno;
+		*p = saved;
+		if (!saved)
+			break;
+	}
+	fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*ret = fd;
+	*ret_name = slash + 1;
+	return 0;
+}
+
+static int remove_at(int at, const char *name)
+{
+	CLEANUP_FD int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct dirent *entry;
+	int r = 0, copy;
+	DIR *dir;
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0)
+		return unlinkat(at, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+	copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	dir = copy < 0 ? NULL : fdopendir(copy);
+	if (!dir) {
+		fd_close(copy);
+		return -errno;
+	}
+	while ((entry = readdir(dir))) {
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+			continue;
+		if (unlinkat(fd, entry->d_name, 0) < 0 && errno != ENOENT)
+			r = errno == EISDIR || errno == EPERM ? remove_at(fd, entry->d_name) : -errno;
+		if (r < 0)
+			break;
+	}
+	closedir(dir);
+	if (!r && unlinkat(at, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		r = -errno;
+	return r;
+}
+
+int rundir_remove(const char *dir)
+{
+	CLEANUP_FD int parent = -1;
+	const char *name;
+	int r = open_parent(dir, false, &parent, &name);
+
+	return r == -ENOENT ? 0 : r < 0 ? r : remove_at(parent, name);
+}
+
+/* Field 22 of /proc/PID/stat: with the pid it names a process for good. 0: no such process. */
+static unsigned long long start_time(pid_t pid)
+{
+	CLEANUP_FREE char *text = NULL;
+	unsigned long long start;
+	char path[64], *tail;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL) < 0)
+		return 0;
+	tail = strrchr(text, ')'); /* the name before it is the program's own choice */
+	if (!tail || sscanf(tail, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d "
+				  "%*d %*d %*d %*d %llu",
+			    &start) != 1)
+		return 0;
+	return start;
+}
+
+int rundir_started(const char *dir, pid_t pid, struct err *err)
+{
+	CLEANUP_FD int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char text[64];
+	int n, r;
+
+	n = snprintf(text, sizeof(text), "%d %llu\n", (int)pid, start_time(pid));
+	r = fd < 0 ? -errno : fd_replace_file_at(fd, "pid", 0600, text, n);
+	return r < 0 ? err_prefix(err, r, "%s/pid", dir) : 0;
+}
+
+static bool in_use(int dir)
+{
+	CLEANUP_FREE char *text = NULL;
+	unsigned long long start;
+	struct stat st;
+	int pid;
+
+	if (fd_read_file_at(dir, "pid", 64, &text, NULL) < 0)
+		return fstat(dir, &st) == 0 && time(NULL) - st.st_ctime < UNSTARTED_MAX_S;
+	return sscanf(text, "%d %llu", &pid, &start) == 2 && start && start_time(pid) == start;
+}
+
+void rundir_sweep(const char *containers)
+{
+	DIR *dir = opendir(containers);
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		if (id_check(entry->d_name, ID_MAX) < 0)
+			continue;
+		CLEANUP_FD int fd =
+		    openat(dirfd(dir), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd >= 0 && !in_use(fd))
+			remove_at(dirfd(dir), entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+int rundir_spec(const char *dir, json_t **ret_spec, struct err *err)
+{
+	CLEANUP_FD int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r = fd < 0 ? -errno : document_read_at(fd, "spec.json", ret_spec, err);
+
+	return r < 0 ? err_prefix(err, r, "%s", dir) : 0;
+}
+
+int rundir_make(const json_t *spec, struct err *err)
+{
+	static const char *const bound[] = {"init", "libdanaus.so"};
+	const char *path = json_string_value(json_object_get(spec, "dir"));
+	const char *preload = json_string_value(json_object_get(spec, "preload")), *name;
+	CLEANUP_FD int parent = -1;
+	int r = open_parent(path, true, &parent, &name);
+
+	if (r < 0)
+		return err_prefix(err, r, "cannot make %s", path);
+	CLEANUP_FREE char *containers = strndup(path, name - path - 1);
+	if (containers)
+		rundir_sweep(containers);
+	r = remove_at(parent, name);
+	if (!r)
+		r = make_dir(parent, name, 0711);
+	CLEANUP_FD int dir = r ? -1 : openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!r)
+		r = dir < 0 ? -errno : make_dir(dir, "guest", 0755);
+	if (!r)
+		r = make_dir(dir, "empty", 0755);
+	CLEANUP_FD int guest = r ? -1 : openat(dir, "guest", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!r && guest < 0)
+		r = -errno;
+	for (size_t i = 0; !r && i < sizeof(bound) / sizeof(bound[0]); i++)
+		r = fd_replace_file_at(guest, bound[i], 0755, "", 0);
+	if (!r)
+		r = fd_replace_file_at(guest, "ld.so.preload", 0644, preload, strlen(preload));
+	if (r < 0) {
+		err_prefix(err, r, "cannot make %s", path);
+	} else {
+		r = document_write_at(dir, "spec.json", 0600, spec, err);
+	}
+	if (r < 0)
+		remove_at(parent, name);
+	return r;
+}

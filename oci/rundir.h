@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The files of a container at run time, /run/danaus/containers/ID (docs/protocol.md). */
+#pragma once
+
+#include <jansson.h>
+#include <sys/types.h>
+
+#include "danaus/base/err.h"
+
+#define RUNDIR		  "/run/danaus"
+#define RUNDIR_POOLS	  RUNDIR "/pools"
+#define RUNDIR_CONTAINERS RUNDIR "/containers"
+
+/* Makes the directory that spec["dir"] names, with spec.json, guest/ (init, libdanaus.so: empty
+ * files to bind on; ld.so.preload) and empty/, in place of an old one; and takes those away that
+ * belong to no container any more. */
+int rundir_make(const json_t *spec, struct err *err);
+
+/* spec.json of dir; dir must be a directory below containers. */
+int rundir_spec(const char *dir, json_t **ret_spec, struct err *err);
+
+/* Notes that the container's first process is there; from then on the directory lives as long as
+ * the process, or until rundir_remove(). */
+int rundir_started(const char *dir, pid_t pid, struct err *err);
+
+/* Removes dir and all that is in it; a missing one is fine. */
+int rundir_remove(const char *dir);
+
+/* Removes from containers ("/run/danaus/containers") what belongs to no living process: such
+ * directories stay when a runtime fails before or after its hooks. */
+void rundir_sweep(const char *containers);

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Owns nothing; pure. */
+#include "oci/source.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+int path_check(const char *path, size_t max)
+{
+	size_t len = strlen(path);
+
+	if (path[0] != '/' || len >= max)
+		return -EINVAL;
+	for (const char *p = path + 1; len > 1;) {
+		size_t n = strcspn(p, "/");
+
+		if (!n || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
+			return -EINVAL;
+		if (!p[n])
+			break;
+		p += n + 1;
+	}
+	return 0;
+}
+
+bool path_below(const char *path, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	if (len == 1)
+		return true;
+	return !strncmp(path, dir, len) && (path[len] == '/' || !path[len]);
+}
+
+struct walk {
+	const char *spec;
+	int (*visit)(void *arg, const struct source_leaf *leaf, struct err *err);
+	void *arg;
+	struct err *err;
+};
+
+static int mistake(const struct walk *w, const char *at, const char *what)
+{
+	return err_set(w->err, -EINVAL, "\"%.200s\": position %zu: %s", w->spec,
+		       (size_t)(at - w->spec) + 1, what);
+}
+
+/* One leaf: [FS:]/path up to end. */
+static int leaf(const struct walk *w, bool ceph, const char *p, const char *end)
+{
+	char text[SOURCE_MAX];
+	struct source_leaf leaf = {.ceph = ceph, .fs = "", .path = text};
+
+	memcpy(text, p, end - p);
+	text[end - p] = '\0';
+	if (ceph && text[0] != '/') {
+		char *colon = strchr(text, ':');
+
+		if (!colon || colon == text)
+			return mistake(w, p, "expected ceph:/dir or ceph:FS:/dir");
+		*colon = '\0';
+		leaf.fs = text;
+		leaf.path = colon + 1;
+	}
+	if (path_check(leaf.path, PATH_MAX) < 0)
+		return mistake(w, p + (leaf.path - text),
+			       "expected an absolute directory without \"..\", \"//\" or a final \"/\"");
+	return w->visit(w->arg, &leaf, w->err);
+}
+
+static int spec_walk(const struct walk *w, const char *p, const char *end, int depth);
+
+/* [SPEC,rw][SPEC,ro]... */
+static int branches(const struct walk *w, const char *p, const char *end, int depth)
+{
+	if (p == end)
+		return mistake(w, p, "expected [SOURCE]");
+	while (p < end) {
+		const char *close, *last;
+		int open = 0, r;
+
+		if (*p != '[')
+			return mistake(w, p, "expected [");
+		for (close = p; close < end; close++) {
+			open += *close == '[';
+			open -= *close == ']';
+			if (!open)
+				break;
+		}
+		if (close == end)
+			return mistake(w, p, "this [ has no ]");
+		last = close;
+		if (last - p > 3 && (!memcmp(last - 3, ",rw", 3) || !memcmp(last - 3, ",ro", 3)))
+			last -= 3;
+		r = spec_walk(w, p + 1, last, depth + 1);
+		if (r < 0)
+			return r;
+		p = close + 1;
+	}
+	return 0;
+}
+
+static int spec_walk(const struct walk *w, const char *p, const char *end, int depth)
+{
+	static const struct {
+		const char *prefix;
+		enum { LOCAL, CEPH, STACK } kind;
+	} kinds[] = {
+	    {"local:", LOCAL}, {"ceph:", CEPH}, {"union:", STACK}, {"cache:", STACK},
+	};
+
+	if (depth > SOURCE_DEPTH_MAX)
+		return mistake(w, p, "nested too deeply");
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		size_t len = strlen(kinds[i].prefix);
+
+		if ((size_t)(end - p) < len || memcmp(p, kinds[i].prefix, len) != 0)
+			continue;
+		if (kinds[i].kind != STACK)
+			return leaf(w, kinds[i].kind == CEPH, p + len, end);
+		return branches(w, p + len, end, depth);
+	}
+	return mistake(w, p, "expected local:/dir, ceph:/dir, union:[...] or cache:[...]");
+}
+
+int source_walk(const char *spec,
+		int (*visit)(void *arg, const struct source_leaf *leaf, struct err *err), void *arg,
+		struct err *err)
+{
+	const struct walk w = {spec, visit, arg, err};
+
+	if (strlen(spec) >= SOURCE_MAX)
+		return err_set(err, -EINVAL, "the source is longer than %d bytes", SOURCE_MAX - 1);
+	return spec_walk(&w, spec, spec + strlen(spec), 0);
+}
