@@ -17,7 +17,7 @@
 #include "danaus/base/log.h"
 #include "danaus/proto/mount_table.h"
 #include "hooks/attach_mounts.h"
-#include "hooks/hook_log.h"
+#include "oci/hook_log.h"
 #include "hooks/service.h"
 #include "oci/config.h"
 #include "oci/document.h"

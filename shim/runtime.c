@@ -13,7 +13,7 @@
 
 #include "danaus/base/cleanup.h"
 #include "danaus/base/fd.h"
-#include "hooks/hook_log.h"
+#include "oci/hook_log.h"
 #include "oci/config.h"
 #include "oci/document.h"
 #include "oci/edit.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns /run/danaus/hook.log and hook.log.1. Several hooks at a time: each line is one write to a
  * file opened with O_APPEND. */
-#include "hooks/hook_log.h"
+#include "oci/hook_log.h"
 
 #include <fcntl.h>
 #include <stdio.h>
