@@ -2,7 +2,7 @@
 # What every case has: sourced by sandbox-run cases with `. "$LIB/case.sh"`. A case is a bash script
 # that ends with 0, or with the first assertion that does not hold. `skip` needs a reason.
 set -euo pipefail
-trap 'echo "${BASH_SOURCE[0]##*/}:$LINENO: command failed: $BASH_COMMAND" >&2' ERR
+trap case_error ERR
 trap case_end EXIT
 set -E
 
@@ -10,6 +10,12 @@ IMAGE_SMALL=localhost/danaus-small # busybox and the probes: static C, static Go
 IMAGE_FULL=localhost/danaus-full   # Debian: bash, coreutils, git, python, postgres, gcc, ...
 RUNTIME=${RUNTIME:-crun}
 FULL_PROBES=/probes
+
+case_error() { # once, with the line of the case
+	[ "$BASH_SUBSHELL" = 0 ] || return 0
+	echo "${BASH_SOURCE[-1]##*/}:${BASH_LINENO[-2]}: failed: $BASH_COMMAND" >&2
+	trap - ERR
+}
 
 case_end() {
 	local code=$?
@@ -43,6 +49,14 @@ refuses() {
 	local what=$1 pattern=$2 out; shift 2
 	if out=$("$@" 2>&1); then fail "$what: it went through: $out"; return; fi
 	has "$what" "$out" "$pattern"
+}
+# prints WHAT PATTERN COMMAND...: it succeeds, and a line of what it prints matches
+prints() {
+	local what=$1 pattern=$2 out code=0; shift 2
+	out=$("$@" 2>&1) || code=$?
+	[ "$code" = 0 ] || { echo "$out"; fail "$what: exit code $code"; return; }
+	grep -Eq -- "$pattern" <<<"$out" || { echo "$out"; fail "$what: no line matches $pattern"; return; }
+	say "$what: $(tail -n 3 <<<"$out" | tr '\n' ';')"
 }
 # until_true WHAT SECONDS COMMAND...: asks again and again
 until_true() {

@@ -57,13 +57,13 @@ full() {
 	rm -rf "$root"
 	mkdir -p "$root"
 	packages="base-files bash coreutils tar gzip rsync git sqlite3 python3 libpython3.11-testsuite
-		postgresql-15 gcc libc6-dev nginx-light fio stress-ng attr acl procps grep sed findutils
-		diffutils util-linux mawk strace dash hostname login perl-base libnss-myhostname"
+		postgresql-15 gcc libc6-dev linux-libc-dev nginx-light fio stress-ng attr acl procps grep sed findutils
+		diffutils debianutils util-linux mawk strace dash hostname login perl-base libnss-myhostname"
 	# shellcheck disable=SC2086
 	apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
 		--no-replaces --no-enhances --installed $packages 2>/dev/null |
 		grep '^[a-z0-9]' | cut -d: -f1 | sort -u |
-		grep -vE '^(systemd|udev|linux-|libllvm|llvm|perl-modules|postgresql-common|init|locales|ssl-cert)' > "$work/full.packages"
+		grep -vE '^(systemd|udev|linux-image|linux-headers|libllvm|llvm|perl-modules|postgresql-common|init|locales|ssl-cert)' > "$work/full.packages"
 	# Files of a merged /usr: the packages list /bin and /lib, the machine has them in /usr
 	ln -s usr/bin "$root/bin"; ln -s usr/sbin "$root/sbin"
 	ln -s usr/lib "$root/lib"; ln -s usr/lib64 "$root/lib64"; ln -s usr/lib32 "$root/lib32"
