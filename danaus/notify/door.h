@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of the notify door: one struct door per container, with its listeners (one per exec'd
+ * process tree), the threads that receive their notifications, and what is remembered of the
+ * calling processes. */
+#pragma once
+
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "danaus/base/fd.h"
+#include "danaus/notify/calls.h"
+#include "danaus/notify/memory.h"
+#include "danaus/notify/notify.h"
+#include "danaus/server/pool.h"
+#include "danaus/server/process.h"
+
+#define DATA_BYTES (1u << 20) /* one step of a read or write */
+
+/* One system call in progress. Lives on its receiver's stack. */
+struct call {
+	struct door *door;
+	struct container *container;
+	struct receiver *receiver;
+	int listener;
+	uint64_t id;
+	const uint64_t *arg;
+	int nr;
+	pid_t tid; /* host */
+	const struct call_row *row;
+	struct caller *caller; /* NULL until call_caller() */
+	struct vctx ctx;       /* after call_begin() */
+	uint64_t bytes;	       /* moved, for the statistics */
+	bool served;	       /* the door did it, not the kernel */
+};
+
+/* Lazily made memory of one receiver thread; every buffer is used by one call at a time. */
+struct scratch {
+	char path[WIRE_PATH_MAX], path2[WIRE_PATH_MAX], leave[WIRE_PATH_MAX];
+	char joined[2 * WIRE_PATH_MAX];
+	struct iovec iov[MEMORY_IOV_MAX];
+	char data[DATA_BYTES];
+};
+
+enum caller_root { ROOT_UNKNOWN, ROOT_CONTAINER, ROOT_OTHER };
+enum caller_cwd { CWD_UNKNOWN, CWD_OUTSIDE, CWD_ABOVE, CWD_INSIDE };
+
+/* What is remembered of a calling process. Its fs state (root, cwd, umask) and its file size limit
+ * change only by calls that are notified (WHEN_STATE, WHEN_FSIZEn), but the change happens after
+ * the notification is answered: until the thread that makes it shows up again (unsettled), nothing
+ * is remembered. */
+struct caller {
+	struct caller *next; /* door->callers */
+	struct process *process;
+	atomic_uint refs;
+
+	pthread_mutex_t lock; /* all below */
+	pid_t unsettled;      /* 0, a thread, or -1: never remember anything again */
+	unsigned generation;  /* changes with every such call */
+	enum caller_root root;
+	enum caller_cwd cwd;
+	struct vnode *cwd_node;		/* CWD_INSIDE */
+	char cwd_above[MOUNT_PATH_MAX]; /* CWD_ABOVE: a directory on the way to a volume */
+	int umask;			/* -1: not known */
+	bool fsize_known;
+	uint64_t fsize;
+
+	pthread_mutex_t numbers; /* held while a descriptor is put into the process */
+	int next_number;	 /* where to look for a free number first; 0: not looked yet */
+};
+
+#define CALLER_BUCKETS 256
+
+struct door {
+	struct container *container;
+	uint64_t root_mount, root_ino; /* of the container's root: statx(2) */
+	atomic_bool stopping;
+
+	pthread_mutex_t lock; /* callers, ncallers, listeners */
+	struct caller *callers[CALLER_BUCKETS];
+	unsigned ncallers, sweep_at;
+	struct listener *listeners;
+
+	pthread_t monitor;
+	_Atomic uint32_t monitor_asleep; /* futex */
+};
+
+/* supervisor.c */
+
+/* Makes sure that another thread receives while this call sleeps. */
+void call_may_block(struct call *call);
+/* A receiver's buffers. NULL: no memory. */
+struct scratch *call_scratch(struct call *call);
+/* Puts fd into the caller as number (or the lowest free one, number -1) and, when answer is set,
+ * returns from the system call with that number. flags: O_CLOEXEC. The number, or a negative
+ * errno (-ENOENT: the caller went away). */
+int call_add_descriptor(struct call *call, int fd, int number, int flags, bool answer);
+
+/* caller.c */
+
+/* Sets call->caller. 0, CALL_GONE or CALL_CONTINUE. */
+int64_t call_caller(struct call *call);
+/* Everything of the program's memory has been read: makes the identity and the vctx, and looks
+ * whether the caller still waits. After this the call may act. 0, CALL_GONE, CALL_CONTINUE. */
+int64_t call_begin(struct call *call);
+/* Gives back what the two above took. */
+void call_end(struct call *call);
+/* The file creation mask into ctx: only calls that create need it. */
+void call_need_umask(struct call *call);
+/* RLIMIT_FSIZE into ctx: only calls that make files longer need it. */
+void call_need_fsize(struct call *call);
+/* The caller's root is the container's, in the container's mount namespace. */
+bool caller_root_plain(struct call *call);
+/* Where relative paths start. CWD_INSIDE: *ret_node is a new reference. CWD_ABOVE: the path, which
+ * has MOUNT_PATH_MAX bytes of room. */
+enum caller_cwd caller_cwd(struct call *call, struct vnode **ret_node, char *ret_above);
+void caller_unref(struct caller *caller);
+/* Forgets callers whose process is gone. */
+void door_sweep(struct door *door);
+void door_forget_callers(struct door *door);
+
+/* The identity and mount of a process's root. */
+int root_of(pid_t pid, uint64_t *ret_mount, uint64_t *ret_ino);

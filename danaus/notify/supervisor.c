@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The door's threads: receivers, which take notifications off a listener and answer them, and one
+ * monitor per container.
+ *
+ * One receiver per listener waits in the kernel; it serves what it gets itself, so that the caller's
+ * CPU goes straight to it and back (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) and no second thread wakes.
+ * The others are parked. The monitor ticks while calls are in progress: when notifications wait
+ * and nobody receives, because a call sleeps in storage, it lets a parked or new receiver go; when
+ * they wait tick after tick, more receive at once. It also looks after the calls that take
+ * long: has their caller been killed, or got a signal that ends a lock wait?
+ *
+ * A receiver's life: receive, look the call up in syscalls.def, let its handler decide, answer.
+ * ENOENT on receive or answer is normal: the caller was killed (seccomp_unotify(2)). */
+#include "danaus/notify/door.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "danaus/base/cleanup.h"
+#include "danaus/base/log.h"
+#include "danaus/notify/signals.h"
+#include "danaus/server/stats.h"
+
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS	   SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
+#endif
+
+#define RECEIVERS_MAX  64 /* per listener */
+#define TICK_NS	       1000000
+#define TICKS_TO_SLEEP 50
+#define TICKS_BACKLOG  3	   /* so many ticks with calls waiting: one more receives */
+#define TICKS_CALM     100	   /* so many without: one fewer */
+#define LONG_CALL_NS   10000000ull /* from here on the caller is looked after */
+
+struct receiver {
+	struct receiver *next;
+	struct listener *listener;
+	pthread_t thread;
+	atomic_bool ended;
+	/* The call in progress, for the monitor. since is 0 while there is none; a call's id and
+	 * tid are written before it. */
+	_Atomic uint64_t since;
+	_Atomic uint64_t id;
+	_Atomic pid_t tid;
+	atomic_bool cancel;
+	struct scratch *scratch;
+};
+
+struct listener {
+	struct listener *next;
+	struct door *door;
+	int fd;
+	atomic_int receiving;	  /* in the kernel, waiting for a notification */
+	atomic_int want;	  /* so many should */
+	_Atomic uint32_t permits; /* futex: parked receivers that may go on */
+	atomic_int parked;
+	atomic_bool ended; /* its last process is gone, or the door stops */
+	/* The monitor's, and door->lock's. */
+	struct receiver *receivers;
+	unsigned nreceivers;
+	unsigned waiting_ticks, calm_ticks;
+};
+
+static void futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *timeout)
+{
+	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout, NULL, 0);
+}
+
+static void futex_wake(_Atomic uint32_t *word, int count)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+}
+
+static void *receiver_main(void *arg);
+
+/* door->lock is held. */
+static int receiver_start(struct listener *listener)
+{
+	struct receiver *receiver;
+	int r;
+
+	if (listener->nreceivers >= RECEIVERS_MAX)
+		return -EAGAIN;
+	receiver = calloc(1, sizeof(*receiver));
+	if (!receiver)
+		return -ENOMEM;
+	receiver->listener = listener;
+	r = pthread_create(&receiver->thread, NULL, receiver_main, receiver);
+	if (r) {
+		free(receiver);
+		return -r;
+	}
+	receiver->next = listener->receivers;
+	listener->receivers = receiver;
+	listener->nreceivers++;
+	return 0;
+}
+
+/* Lets one more receive. */
+static void listener_more(struct listener *listener)
+{
+	struct door *door = listener->door;
+
+	if (atomic_load(&listener->parked) > 0) {
+		atomic_fetch_add(&listener->permits, 1);
+		futex_wake(&listener->permits, 1);
+		return;
+	}
+	pthread_mutex_lock(&door->lock);
+	if (!atomic_load(&listener->ended))
+		receiver_start(listener);
+	pthread_mutex_unlock(&door->lock);
+}
+
+void call_may_block(struct call *call)
+{
+	struct listener *listener = call->receiver->listener;
+
+	if (atomic_load(&listener->receiving) == 0)
+		listener_more(listener);
+}
+
+struct scratch *call_scratch(struct call *call)
+{
+	if (!call->receiver->scratch)
+		call->receiver->scratch = malloc(sizeof(struct scratch));
+	return call->receiver->scratch;
+}
+
+int call_add_descriptor(struct call *call, int fd, int number, int flags, bool answer)
+{
+	struct seccomp_notif_addfd add = {
+	    .id = call->id,
+	    .flags = (number >= 0 ? SECCOMP_ADDFD_FLAG_SETFD : 0) |
+		     (answer ? SECCOMP_ADDFD_FLAG_SEND : 0),
+	    .srcfd = (uint32_t)fd,
+	    .newfd = number >= 0 ? (uint32_t)number : 0,
+	    .newfd_flags = (uint32_t)(flags & O_CLOEXEC),
+	};
+	int r;
+
+	do
+		r = ioctl(call->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : r;
+}
+
+static void answer(struct call *call, int64_t result)
+{
+	struct seccomp_notif_resp response = {.id = call->id};
+
+	if (result == CALL_ANSWERED || result == CALL_GONE)
+		return;
+	if (result == CALL_CONTINUE)
+		response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+	else if (result < 0)
+		response.error = (int32_t)result;
+	else
+		response.val = result;
+	while (ioctl(call->listener, SECCOMP_IOCTL_NOTIF_SEND, &response) && errno == EINTR)
+		;
+}
+
+static void serve(struct receiver *receiver, const struct seccomp_notif *request)
+{
+	struct listener *listener = receiver->listener;
+	struct door *door = listener->door;
+	uint64_t started = stats_now();
+	struct call call = {
+	    .door = door,
+	    .container = door->container,
+	    .receiver = receiver,
+	    .listener = listener->fd,
+	    .id = request->id,
+	    .arg = (const uint64_t *)request->data.args,
+	    .nr = request->data.nr,
+	    .tid = (pid_t)request->pid,
+	    .row = call_of_number(request->data.nr),
+	    .ctx = {.cancel = &receiver->cancel, .fsize_limit = UINT64_MAX},
+	};
+	int64_t result = CALL_CONTINUE;
+
+	atomic_store_explicit(&receiver->cancel, false, memory_order_relaxed);
+	atomic_store_explicit(&receiver->id, call.id, memory_order_relaxed);
+	atomic_store_explicit(&receiver->tid, call.tid, memory_order_relaxed);
+	atomic_store_explicit(&receiver->since, started | 1, memory_order_release);
+	if (atomic_load_explicit(&door->monitor_asleep, memory_order_relaxed) &&
+	    atomic_exchange(&door->monitor_asleep, 0))
+		futex_wake(&door->monitor_asleep, 1);
+
+	/* A caller outside of the service's pid namespace has no number here. */
+	if (call.row && call.tid > 0)
+		result = call.row->handler(&call);
+	while (result == -EINTR && atomic_exchange(&receiver->cancel, false) &&
+	       !atomic_load(&listener->ended)) {
+		result = signals_interrupted(call.tid);
+		if (result)
+			break;
+		call_end(&call);
+		result = call.row->handler(&call);
+	}
+	answer(&call, result);
+	if (call.served && result != CALL_CONTINUE && result != CALL_GONE)
+		stats_count(DOOR_NOTIFY, call.row->op, started, call.bytes,
+			    result < 0 && result != CALL_ANSWERED ? (int)result : 0);
+	call_end(&call);
+	atomic_store_explicit(&receiver->since, 0, memory_order_release);
+}
+
+/* Waits until this thread may receive. False: the listener has ended. */
+static bool receiver_turn(struct listener *listener)
+{
+	while (!atomic_load(&listener->ended)) {
+		uint32_t permits;
+
+		if (atomic_fetch_add(&listener->receiving, 1) < atomic_load(&listener->want))
+			return true;
+		atomic_fetch_sub(&listener->receiving, 1);
+		atomic_fetch_add(&listener->parked, 1);
+		while (!(permits = atomic_load(&listener->permits)) &&
+		       !atomic_load(&listener->ended))
+			futex_wait(&listener->permits, 0, NULL);
+		while (permits &&
+		       !atomic_compare_exchange_weak(&listener->permits, &permits, permits - 1))
+			;
+		atomic_fetch_sub(&listener->parked, 1);
+	}
+	return false;
+}
+
+static void listener_end(struct listener *listener)
+{
+	atomic_store(&listener->ended, true);
+	atomic_fetch_add(&listener->permits, RECEIVERS_MAX);
+	futex_wake(&listener->permits, RECEIVERS_MAX);
+	if (atomic_exchange(&listener->door->monitor_asleep, 0))
+		futex_wake(&listener->door->monitor_asleep, 1);
+}
+
+static bool hung_up(int fd)
+{
+	struct pollfd p = {.fd = fd};
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLNVAL));
+}
+
+static void *receiver_main(void *arg)
+{
+	struct receiver *receiver = arg;
+	struct listener *listener = receiver->listener;
+
+	pthread_setname_np(pthread_self(), "notify");
+	while (receiver_turn(listener)) {
+		struct seccomp_notif request = {0};
+		int r = ioctl(listener->fd, SECCOMP_IOCTL_NOTIF_RECV, &request);
+		int error = errno;
+
+		atomic_fetch_sub(&listener->receiving, 1);
+		if (!r) {
+			serve(receiver, &request);
+		} else if (error == ENOENT ? hung_up(listener->fd) : error != EINTR) {
+			listener_end(listener);
+			break;
+		}
+	}
+	free(receiver->scratch);
+	receiver->scratch = NULL;
+	atomic_store(&receiver->ended, true);
+	return NULL;
+}
+
+/* The monitor. */
+
+/* Ends the wait of a call whose caller no longer wants it. */
+static void look_after(struct receiver *receiver, uint64_t since)
+{
+	uint64_t id = atomic_load(&receiver->id);
+	pid_t tid = atomic_load(&receiver->tid);
+	bool wanted;
+
+	if (atomic_load(&receiver->cancel))
+		return;
+	wanted = !ioctl(receiver->listener->fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) &&
+		 !signals_pending(tid);
+	/* Should this hit the receiver's next call instead: serve() finds no signal, and begins that
+	 * call again. */
+	if (wanted || atomic_load(&receiver->since) != since)
+		return;
+	atomic_store(&receiver->cancel, true);
+	vfs_cancel(receiver->listener->door->container->pool->vfs);
+}
+
+/* True when calls are in progress. */
+static bool listener_tick(struct listener *listener, int ncpus)
+{
+	struct pollfd p = {.fd = listener->fd, .events = POLLIN};
+	int want = atomic_load(&listener->want);
+	bool busy = false, waiting;
+	uint64_t now = stats_now();
+
+	for (struct receiver *r = listener->receivers; r; r = r->next) {
+		uint64_t since = atomic_load_explicit(&r->since, memory_order_acquire);
+
+		if (!since)
+			continue;
+		busy = true;
+		if (now > since && now - since > LONG_CALL_NS)
+			look_after(r, since);
+	}
+	waiting = poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
+	if (waiting && atomic_load(&listener->receiving) == 0) {
+		if (atomic_load(&listener->parked) > 0) {
+			atomic_fetch_add(&listener->permits, 1);
+			futex_wake(&listener->permits, 1);
+		} else {
+			receiver_start(listener);
+		}
+	}
+	listener->waiting_ticks = waiting ? listener->waiting_ticks + 1 : 0;
+	listener->calm_ticks = waiting ? 0 : listener->calm_ticks + 1;
+	if (listener->waiting_ticks >= TICKS_BACKLOG && want < ncpus) {
+		atomic_store(&listener->want, want + 1);
+		listener->waiting_ticks = 0;
+	} else if (listener->calm_ticks >= TICKS_CALM && want > 1) {
+		atomic_store(&listener->want, want - 1);
+		listener->calm_ticks = 0;
+	}
+	return busy || waiting;
+}
+
+/* Frees the receivers that have ended; true when none is left. */
+static bool listener_reap(struct listener *listener)
+{
+	struct receiver **at = &listener->receivers, *receiver;
+
+	while ((receiver = *at)) {
+		if (!atomic_load(&receiver->ended)) {
+			/* Out of the kernel, should it wait there; again at the next tick. */
+			pthread_kill(receiver->thread, signals_wakeup());
+			at = &receiver->next;
+			continue;
+		}
+		pthread_join(receiver->thread, NULL);
+		*at = receiver->next;
+		listener->nreceivers--;
+		free(receiver);
+	}
+	return !listener->receivers;
+}
+
+/* True when something moves. *ret_over: the door stops, and its listeners are gone. */
+static bool door_tick(struct door *door, int ncpus, bool *ret_over)
+{
+	struct listener **at, *listener;
+	bool busy = false;
+
+	pthread_mutex_lock(&door->lock);
+	for (at = &door->listeners; (listener = *at);) {
+		if (atomic_load(&listener->ended)) {
+			busy = true;
+			if (listener_reap(listener)) {
+				*at = listener->next;
+				fd_close(listener->fd);
+				free(listener);
+				continue;
+			}
+		} else {
+			busy |= listener_tick(listener, ncpus);
+		}
+		at = &listener->next;
+	}
+	*ret_over = atomic_load(&door->stopping) && !door->listeners;
+	pthread_mutex_unlock(&door->lock);
+	return busy;
+}
+
+static void *monitor_main(void *arg)
+{
+	struct door *door = arg;
+	int ncpus = door->container->pool->ncpus > 0 ? door->container->pool->ncpus : 1;
+	unsigned calm = 0, ticks = 0;
+	bool over = false;
+
+	pthread_setname_np(pthread_self(), "notify-monitor");
+	for (;;) {
+		struct timespec tick = {.tv_nsec = TICK_NS};
+
+		calm = door_tick(door, ncpus, &over) ? 0 : calm + 1;
+		if (over)
+			return NULL;
+		if (++ticks % 1000 == 0)
+			door_sweep(door);
+		if (calm < TICKS_TO_SLEEP) {
+			clock_nanosleep(CLOCK_MONOTONIC, 0, &tick, NULL);
+			continue;
+		}
+		atomic_store(&door->monitor_asleep, 1);
+		if (!door_tick(door, ncpus, &over) && !atomic_load(&door->stopping)) {
+			/* Callers that exit without a word are swept now and then. */
+			struct timespec nap = {.tv_sec = 5};
+
+			futex_wait(&door->monitor_asleep, 1, &nap);
+			door_sweep(door);
+		}
+		atomic_store(&door->monitor_asleep, 0);
+		calm = TICKS_TO_SLEEP - 5;
+	}
+}
+
+static int door_new(struct container *container, struct door **ret)
+{
+	CLEANUP_FREE struct door *door = calloc(1, sizeof(*door));
+	int r;
+
+	if (!door)
+		return -ENOMEM;
+	door->container = container;
+	r = root_of(container->init_pid, &door->root_mount, &door->root_ino);
+	if (r)
+		return r;
+	signals_init();
+	pthread_mutex_init(&door->lock, NULL);
+	r = pthread_create(&door->monitor, NULL, monitor_main, door);
+	if (r) {
+		pthread_mutex_destroy(&door->lock);
+		return -r;
+	}
+	*ret = STEAL_PTR(door);
+	return 0;
+}
+
+/* Makes container->notify; two listeners may come at once. */
+static pthread_mutex_t doors = PTHREAD_MUTEX_INITIALIZER;
+
+int notify_serve(struct container *container, int fd)
+{
+	CLEANUP_FD int owned = fd;
+	CLEANUP_FREE struct listener *listener = calloc(1, sizeof(*listener));
+	struct door *door;
+	uint64_t no_call = 0;
+	int r = 0;
+
+	if (!listener)
+		return -ENOMEM;
+	/* Any other descriptor says ENOTTY or EINVAL. */
+	if (!ioctl(fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &no_call) || errno != ENOENT)
+		return -EINVAL;
+	/* Linux 6.6; before it every call pays a wake-up on another CPU. */
+	if (ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP))
+		log_limited(LOG_WARN, "this kernel has no SYNC_WAKE_UP for seccomp notifications");
+
+	pthread_mutex_lock(&doors);
+	if (!container->notify)
+		r = door_new(container, &container->notify);
+	door = container->notify;
+	pthread_mutex_unlock(&doors);
+	if (r)
+		return r;
+
+	listener->door = door;
+	listener->fd = fd;
+	atomic_store(&listener->want, 1);
+	pthread_mutex_lock(&door->lock);
+	r = atomic_load(&door->stopping) ? -ESHUTDOWN : receiver_start(listener);
+	if (!r) {
+		listener->next = door->listeners;
+		door->listeners = STEAL_PTR(listener);
+		owned = -1;
+	}
+	pthread_mutex_unlock(&door->lock);
+	return r;
+}
+
+void notify_stop(struct container *container)
+{
+	struct door *door;
+
+	pthread_mutex_lock(&doors);
+	door = container->notify;
+	container->notify = NULL;
+	pthread_mutex_unlock(&doors);
+	if (!door)
+		return;
+
+	pthread_mutex_lock(&door->lock);
+	atomic_store(&door->stopping, true);
+	for (struct listener *l = door->listeners; l; l = l->next) {
+		for (struct receiver *r = l->receivers; r; r = r->next)
+			atomic_store(&r->cancel, true);
+		listener_end(l);
+	}
+	vfs_cancel(container->pool->vfs);
+	pthread_mutex_unlock(&door->lock);
+
+	atomic_store(&door->monitor_asleep, 0);
+	futex_wake(&door->monitor_asleep, 1);
+	pthread_join(door->monitor, NULL);
+	door_forget_callers(door);
+	pthread_mutex_destroy(&door->lock);
+	free(door);
+}
