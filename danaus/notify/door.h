@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside of the notify door: one struct door per container, with its listeners (one per exec'd
+/* Inside of the notify door: one struct notify per container, with its listeners (one per exec'd
  * process tree), the threads that receive their notifications, and what is remembered of the
  * calling processes. */
 #pragma once
@@ -21,7 +21,7 @@
 
 /* One system call in progress. Lives on its receiver's stack. */
 struct call {
-	struct door *door;
+	struct notify *door;
 	struct container *container;
 	struct receiver *receiver;
 	int listener;
@@ -32,6 +32,7 @@ struct call {
 	const struct call_row *row;
 	struct caller *caller; /* NULL until call_caller() */
 	struct vctx ctx;       /* after call_begin() */
+	uint64_t valid_ns;     /* when the caller last was seen to wait */
 	uint64_t bytes;	       /* moved, for the statistics */
 	bool served;	       /* the door did it, not the kernel */
 };
@@ -72,16 +73,26 @@ struct caller {
 };
 
 #define CALLER_BUCKETS 256
+#define PENDING_MAX    64
 
-struct door {
+/* A thread that was let go into a call that changes its process. */
+struct pending {
+	pid_t tid;
+	struct process *process; /* referenced */
+};
+
+struct notify {
 	struct container *container;
 	uint64_t root_mount, root_ino; /* of the container's root: statx(2) */
 	atomic_bool stopping;
+	atomic_bool fsize_never; /* a program changes others' limits: read them each time */
 
-	pthread_mutex_t lock; /* callers, ncallers, listeners */
+	pthread_mutex_t lock; /* callers, ncallers, listeners, pending */
 	struct caller *callers[CALLER_BUCKETS];
-	unsigned ncallers, sweep_at;
+	unsigned ncallers;
 	struct listener *listeners;
+	struct pending pending[PENDING_MAX];
+	atomic_uint npending;
 
 	pthread_t monitor;
 	_Atomic uint32_t monitor_asleep; /* futex */
@@ -105,7 +116,13 @@ int64_t call_caller(struct call *call);
 /* Everything of the program's memory has been read: makes the identity and the vctx, and looks
  * whether the caller still waits. After this the call may act. 0, CALL_GONE, CALL_CONTINUE. */
 int64_t call_begin(struct call *call);
-/* Gives back what the two above took. */
+/* The program's memory after call_begin(): memory_write() and memory_read(), but for a caller that
+ * still waits: a thread's number must not have become another program's while the call was slow.
+ * 0, -EFAULT, CALL_GONE. */
+int64_t call_put(struct call *call, uint64_t addr, const void *buf, size_t len_bytes);
+int64_t call_get(struct call *call, uint64_t addr, void *buf, size_t len_bytes);
+bool call_waits(struct call *call);
+/* Gives back what the above took. */
 void call_end(struct call *call);
 /* The file creation mask into ctx: only calls that create need it. */
 void call_need_umask(struct call *call);
@@ -117,9 +134,15 @@ bool caller_root_plain(struct call *call);
  * has MOUNT_PATH_MAX bytes of room. */
 enum caller_cwd caller_cwd(struct call *call, struct vnode **ret_node, char *ret_above);
 void caller_unref(struct caller *caller);
+/* The caller is about to change its identity (rights) or its fs state, should it be known. */
+void call_changes(struct call *call, bool rights);
+/* Nothing of this process's fs state is remembered again. */
+void caller_never_remember(struct caller *caller);
+/* Thread tid is back: what it changed is changed. For each call while door->npending. */
+void door_settle(struct notify *door, pid_t tid);
 /* Forgets callers whose process is gone. */
-void door_sweep(struct door *door);
-void door_forget_callers(struct door *door);
+void door_sweep(struct notify *door);
+void door_forget_callers(struct notify *door);
 
 /* The identity and mount of a process's root. */
 int root_of(pid_t pid, uint64_t *ret_mount, uint64_t *ret_ino);

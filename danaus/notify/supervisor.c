@@ -58,7 +58,7 @@ struct receiver {
 
 struct listener {
 	struct listener *next;
-	struct door *door;
+	struct notify *door;
 	int fd;
 	atomic_int receiving;	  /* in the kernel, waiting for a notification */
 	atomic_int want;	  /* so many should */
@@ -109,7 +109,7 @@ static int receiver_start(struct listener *listener)
 /* Lets one more receive. */
 static void listener_more(struct listener *listener)
 {
-	struct door *door = listener->door;
+	struct notify *door = listener->door;
 
 	if (atomic_load(&listener->parked) > 0) {
 		atomic_fetch_add(&listener->permits, 1);
@@ -174,7 +174,7 @@ static void answer(struct call *call, int64_t result)
 static void serve(struct receiver *receiver, const struct seccomp_notif *request)
 {
 	struct listener *listener = receiver->listener;
-	struct door *door = listener->door;
+	struct notify *door = listener->door;
 	uint64_t started = stats_now();
 	struct call call = {
 	    .door = door,
@@ -198,6 +198,8 @@ static void serve(struct receiver *receiver, const struct seccomp_notif *request
 	    atomic_exchange(&door->monitor_asleep, 0))
 		futex_wake(&door->monitor_asleep, 1);
 
+	if (atomic_load_explicit(&door->npending, memory_order_relaxed))
+		door_settle(door, call.tid);
 	/* A caller outside of the service's pid namespace has no number here. */
 	if (call.row && call.tid > 0)
 		result = call.row->handler(&call);
@@ -359,7 +361,7 @@ static bool listener_reap(struct listener *listener)
 }
 
 /* True when something moves. *ret_over: the door stops, and its listeners are gone. */
-static bool door_tick(struct door *door, int ncpus, bool *ret_over)
+static bool door_tick(struct notify *door, int ncpus, bool *ret_over)
 {
 	struct listener **at, *listener;
 	bool busy = false;
@@ -386,7 +388,7 @@ static bool door_tick(struct door *door, int ncpus, bool *ret_over)
 
 static void *monitor_main(void *arg)
 {
-	struct door *door = arg;
+	struct notify *door = arg;
 	int ncpus = door->container->pool->ncpus > 0 ? door->container->pool->ncpus : 1;
 	unsigned calm = 0, ticks = 0;
 	bool over = false;
@@ -417,9 +419,9 @@ static void *monitor_main(void *arg)
 	}
 }
 
-static int door_new(struct container *container, struct door **ret)
+static int door_new(struct container *container, struct notify **ret)
 {
-	CLEANUP_FREE struct door *door = calloc(1, sizeof(*door));
+	CLEANUP_FREE struct notify *door = calloc(1, sizeof(*door));
 	int r;
 
 	if (!door)
@@ -446,7 +448,7 @@ int notify_serve(struct container *container, int fd)
 {
 	CLEANUP_FD int owned = fd;
 	CLEANUP_FREE struct listener *listener = calloc(1, sizeof(*listener));
-	struct door *door;
+	struct notify *door;
 	uint64_t no_call = 0;
 	int r = 0;
 
@@ -460,9 +462,9 @@ int notify_serve(struct container *container, int fd)
 		log_limited(LOG_WARN, "this kernel has no SYNC_WAKE_UP for seccomp notifications");
 
 	pthread_mutex_lock(&doors);
-	if (!container->notify)
-		r = door_new(container, &container->notify);
 	door = container->notify;
+	if (!door && !(r = door_new(container, &door)))
+		container->notify = door;
 	pthread_mutex_unlock(&doors);
 	if (r)
 		return r;
@@ -483,7 +485,7 @@ int notify_serve(struct container *container, int fd)
 
 void notify_stop(struct container *container)
 {
-	struct door *door;
+	struct notify *door;
 
 	pthread_mutex_lock(&doors);
 	door = container->notify;

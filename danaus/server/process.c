@@ -410,6 +410,32 @@ int process_get(struct container *container, pid_t host_tid, struct process **re
 	return 0;
 }
 
+int process_find(struct container *container, pid_t host_tid, struct process **ret)
+{
+	struct process *process = known(container->processes, 0, host_tid);
+	pid_t pid = host_tid;
+	int pidfd, r;
+
+	if (!process)
+		process = known(container->processes, pid, host_tid);
+	if (!process) {
+		/* Only a process' first thread has a pidfd: such a number is its own, and unknown. */
+		pidfd = syscall(SYS_pidfd_open, host_tid, 0);
+		if (pidfd >= 0) {
+			fd_close(pidfd);
+			return -ESRCH;
+		}
+		r = tgid_of(host_tid, &pid);
+		if (r < 0)
+			return r;
+		process = known(container->processes, pid, host_tid);
+		if (!process)
+			return -ESRCH;
+	}
+	*ret = process;
+	return 0;
+}
+
 pid_t process_pid(const struct process *process)
 {
 	return process->pid;
@@ -445,6 +471,13 @@ uint32_t process_rights_version(const struct process *process)
 void process_rights_changed(struct process *process)
 {
 	atomic_store(&process->settle_until_ns, stats_now() + SETTLE_NS);
+	if (atomic_fetch_add(&process->version, 1) == UINT32_MAX)
+		atomic_fetch_add(&process->version, 1);
+}
+
+void process_rights_settled(struct process *process)
+{
+	atomic_store(&process->settle_until_ns, 0);
 	if (atomic_fetch_add(&process->version, 1) == UINT32_MAX)
 		atomic_fetch_add(&process->version, 1);
 }

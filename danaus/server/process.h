@@ -44,6 +44,8 @@ struct process;
 
 /* host_tid may be any of its threads. -ESRCH gone, -EPERM not of this container. */
 int process_get(struct container *container, pid_t host_tid, struct process **ret);
+/* Only a process that is in the table already; -ESRCH when it is not. */
+int process_find(struct container *container, pid_t host_tid, struct process **ret);
 int processes_new(struct container *container);
 void processes_free(struct container *container);
 void process_unref(struct process *process);
@@ -59,6 +61,9 @@ int process_host_tid(struct process *process, pid_t ns_tid, pid_t *ret);
 /* The process changed its ids, or is about to (also before execve): forget what is cached, and
  * cache nothing for the next second, so that a change which comes a little later is seen. */
 void process_rights_changed(struct process *process);
+/* The change that process_rights_changed() announced is done, or an execve is: forget what is
+ * cached, and cache again. */
+void process_rights_settled(struct process *process);
 /* Changes with each process_rights_changed(): whoever keeps a cred keeps this number too. 0: keep
  * nothing now. */
 uint32_t process_rights_version(const struct process *process);
