@@ -61,6 +61,8 @@ int rootfs_resolve(int root, const char *path, char ret[PATH_MAX])
 		}
 		if (r != -ENOENT || len <= 1)
 			return r;
+		if (!rootfs_open(root, prefix, O_PATH | O_NOFOLLOW, RESOLVE_IN_ROOT, &fd))
+			return -ELOOP; /* a symlink that leads nowhere, or out of the root */
 		while (len > 1 && prefix[len - 1] != '/')
 			len--;
 		while (len > 1 && prefix[len - 1] == '/')

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "oci/rundir.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "danaus/base/fd.h"
+
+static char tmp[64], dir[128];
+
+static int setup(void **state)
+{
+	strcpy(tmp, "/tmp/danaus-test-rundir-XXXXXX");
+	if (!mkdtemp(tmp))
+		return -1;
+	snprintf(dir, sizeof(dir), "%s/run/containers/c1", tmp);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	return rundir_remove(tmp);
+}
+
+static json_t *spec(void)
+{
+	return json_pack("{s:s, s:s, s:s}", "id", "c1", "dir", dir, "preload", "/x\n");
+}
+
+static void assert_mode(const char *name, mode_t mode)
+{
+	char path[256];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode, mode);
+}
+
+static void a_directory_is_made_whatever_the_umask(void **state)
+{
+	json_t *in = spec(), *out = NULL;
+	struct err err = {0};
+	mode_t mask = umask(077);
+
+	if (rundir_make(in, &err) < 0)
+		fail_msg("%s", err.text);
+	umask(mask);
+	assert_mode("", S_IFDIR | 0711);
+	assert_mode("guest", S_IFDIR | 0755);
+	assert_mode("empty", S_IFDIR | 0755);
+	assert_mode("guest/init", S_IFREG | 0755);
+	assert_mode("guest/libdanaus.so", S_IFREG | 0755);
+	assert_mode("guest/ld.so.preload", S_IFREG | 0644);
+	assert_mode("spec.json", S_IFREG | 0600);
+	assert_int_equal(rundir_spec(dir, &out, &err), 0);
+	assert_true(json_equal(in, out));
+	json_decref(in);
+	json_decref(out);
+}
+
+static void making_it_again_replaces_it(void **state)
+{
+	json_t *in = spec();
+	struct err err = {0};
+	char path[256];
+
+	assert_int_equal(rundir_make(in, &err), 0);
+	snprintf(path, sizeof(path), "%s/guest/stale", dir);
+	assert_int_equal(mkdir(path, 0755), 0);
+	assert_int_equal(rundir_make(in, &err), 0);
+	assert_int_equal(access(path, F_OK), -1);
+	json_decref(in);
+}
+
+static void the_sweep_takes_what_has_no_process(void **state)
+{
+	json_t *in = spec();
+	struct err err = {0};
+	char containers[128], pid[192];
+
+	snprintf(containers, sizeof(containers), "%s/run/containers", tmp);
+	assert_int_equal(rundir_make(in, &err), 0);
+	rundir_sweep(containers); /* not started yet, and new */
+	assert_int_equal(access(dir, F_OK), 0);
+	assert_int_equal(rundir_started(dir, getpid(), &err), 0);
+	rundir_sweep(containers);
+	assert_int_equal(access(dir, F_OK), 0);
+	snprintf(pid, sizeof(pid), "%s/pid", dir);
+	assert_int_equal(fd_replace_file_at(-1, pid, 0600, "1 1\n", 4), 0); /* another process 1 */
+	rundir_sweep(containers);
+	assert_int_equal(access(dir, F_OK), -1);
+	json_decref(in);
+}
+
+static void removing_follows_no_symlink(void **state)
+{
+	json_t *in = spec();
+	struct err err = {0};
+	char path[256], kept[128];
+
+	snprintf(kept, sizeof(kept), "%s/kept", tmp);
+	assert_int_equal(mkdir(kept, 0755), 0);
+	assert_int_equal(rundir_make(in, &err), 0);
+	snprintf(path, sizeof(path), "%s/empty/link", dir);
+	assert_int_equal(symlink(kept, path), 0);
+	assert_int_equal(rundir_remove(dir), 0);
+	assert_int_equal(access(dir, F_OK), -1);
+	assert_int_equal(access(kept, F_OK), 0);
+	assert_int_equal(rundir_remove(dir), 0);
+	json_decref(in);
+}
+
+static void wrong_directories_are_refused(void **state)
+{
+	assert_int_equal(rundir_remove("x"), -EINVAL);
+	assert_int_equal(rundir_remove("/x"), -EINVAL);
+	assert_int_equal(rundir_remove("/tmp/.."), -EINVAL);
+	assert_int_equal(rundir_remove("/tmp/"), -EINVAL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_directory_is_made_whatever_the_umask),
+	    cmocka_unit_test(making_it_again_replaces_it),
+	    cmocka_unit_test(the_sweep_takes_what_has_no_process),
+	    cmocka_unit_test(removing_follows_no_symlink),
+	    cmocka_unit_test(wrong_directories_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
