@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "danaus/base/cleanup.h"
+#include "danaus/service/union.h"
 
 static int open_local(const struct stack_source *source, const struct stack_limits *limits,
 		      struct libservice **lower, struct libservice **ret, struct err *err)
@@ -16,8 +17,16 @@ static int open_local(const struct stack_source *source, const struct stack_limi
 	return local_new(source->path, ret, err);
 }
 
+/* The first source takes the changes, unless it is ro; the others are never written. */
+static int open_union(const struct stack_source *source, const struct stack_limits *limits,
+		      struct libservice **lower, struct libservice **ret, struct err *err)
+{
+	return union_new(lower, source->nlower, !source->lower[0]->ro, ret, err);
+}
+
 static const struct stack_layer layers[] = {
     {"local", 0, 0, NULL, open_local},
+    {"union", 1, UNION_BRANCHES_MAX, NULL, open_union},
 };
 
 struct parser {
@@ -222,7 +231,7 @@ static int open_source(const char *spec, const struct stack_source *source,
 	if (!r) {
 		r = layer->open(source, limits, lower, &made, err);
 		if (!r) {
-			made->ro = source->ro;
+			made->ro |= source->ro;
 			*ret = made;
 			return 0;
 		}
