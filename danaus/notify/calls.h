@@ -37,7 +37,6 @@ enum call_index {
 struct call_row {
 	const char *name;
 	enum call_when when;
-	int64_t (*handler)(struct call *call);
 	enum wire_op op;
 };
 
@@ -45,8 +44,8 @@ extern const struct call_row call_table[CALL_COUNT];
 
 /* The machine's number of a row's call; negative when it has none. */
 int call_number(const struct call_row *row);
-/* The row of a number, NULL when no row has it. */
-const struct call_row *call_of_number(int nr);
+/* The row of a number; negative when no row has it. */
+int call_of_number(int nr);
 
 #define SC(name, when, handler, op) int64_t call_##handler(struct call *call);
 #include "danaus/notify/syscalls.def"

@@ -42,6 +42,12 @@
 #define TICKS_CALM     100	   /* so many without: one fewer */
 #define LONG_CALL_NS   10000000ull /* from here on the caller is looked after */
 
+static int64_t (*const handlers[CALL_COUNT])(struct call *call) = {
+#define SC(name, when, handler, op) [CALL_##name] = call_##handler,
+#include "danaus/notify/syscalls.def"
+#undef SC
+};
+
 struct receiver {
 	struct receiver *next;
 	struct listener *listener;
@@ -176,6 +182,7 @@ static void serve(struct receiver *receiver, const struct seccomp_notif *request
 	struct listener *listener = receiver->listener;
 	struct notify *door = listener->door;
 	uint64_t started = stats_now();
+	int index = call_of_number(request->data.nr);
 	struct call call = {
 	    .door = door,
 	    .container = door->container,
@@ -185,7 +192,7 @@ static void serve(struct receiver *receiver, const struct seccomp_notif *request
 	    .arg = (const uint64_t *)request->data.args,
 	    .nr = request->data.nr,
 	    .tid = (pid_t)request->pid,
-	    .row = call_of_number(request->data.nr),
+	    .row = index < 0 ? NULL : &call_table[index],
 	    .ctx = {.cancel = &receiver->cancel, .fsize_limit = UINT64_MAX},
 	};
 	int64_t result = CALL_CONTINUE;
@@ -202,19 +209,21 @@ static void serve(struct receiver *receiver, const struct seccomp_notif *request
 		door_settle(door, call.tid);
 	/* A caller outside of the service's pid namespace has no number here. */
 	if (call.row && call.tid > 0)
-		result = call.row->handler(&call);
+		result = handlers[index](&call);
 	while (result == -EINTR && atomic_exchange(&receiver->cancel, false) &&
 	       !atomic_load(&listener->ended)) {
 		result = signals_interrupted(call.tid);
 		if (result)
 			break;
 		call_end(&call);
-		result = call.row->handler(&call);
+		result = handlers[index](&call);
 	}
 	answer(&call, result);
-	if (call.served && result != CALL_CONTINUE && result != CALL_GONE)
+	/* A call that goes on to the kernel counts where it got a kernel file for that. */
+	if (call.served && result != CALL_GONE &&
+	    (result != CALL_CONTINUE || call.row->op == WIRE_KERNEL_FILE))
 		stats_count(DOOR_NOTIFY, call.row->op, started, call.bytes,
-			    result < 0 && result != CALL_ANSWERED ? (int)result : 0);
+			    result < 0 && result > CALL_GONE ? (int)result : 0);
 	call_end(&call);
 	atomic_store_explicit(&receiver->since, 0, memory_order_release);
 }

@@ -7,7 +7,7 @@
 #include <string.h>
 
 const struct call_row call_table[CALL_COUNT] = {
-#define SC(name, when, handler, op) {#name, WHEN_##when, call_##handler, WIRE_##op},
+#define SC(name, when, handler, op) {#name, WHEN_##when, WIRE_##op},
 #include "danaus/notify/syscalls.def"
 #undef SC
 };
@@ -31,7 +31,7 @@ int call_number(const struct call_row *row)
 
 #define NUMBERS 512
 
-static const struct call_row *row_of[NUMBERS];
+static short row_of[NUMBERS]; /* + 1; 0: none */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void fill(void)
@@ -40,12 +40,12 @@ static void fill(void)
 		int nr = call_number(&call_table[i]);
 
 		if (nr >= 0 && nr < NUMBERS)
-			row_of[nr] = &call_table[i];
+			row_of[nr] = (short)(i + 1);
 	}
 }
 
-const struct call_row *call_of_number(int nr)
+int call_of_number(int nr)
 {
 	pthread_once(&once, fill);
-	return nr >= 0 && nr < NUMBERS ? row_of[nr] : NULL;
+	return nr >= 0 && nr < NUMBERS ? row_of[nr] - 1 : -1;
 }
