@@ -21,27 +21,12 @@ int face_errno(int64_t result)
 	}
 }
 
-/* Somebody in other namespaces than the container's: a root shell on the host, a user namespace
- * that a program made. Capabilities count as the kernel counts them: for inodes whose owner has a
- * number in the caller's own namespace. */
-static int stranger_cred(struct face_call *call, struct cred **ret)
-{
-	int r;
-
-	if (!call->map)
-		call->map = malloc(sizeof(*call->map));
-	if (!call->map)
-		return -ENOMEM;
-	r = idmap_read(call->tid, call->map);
-	if (r < 0)
-		return r;
-	return cred_of_thread(call->tid, call->map, ret);
-}
-
+/* Without a process the caller is somebody of other namespaces than the container's: a root shell on
+ * the host, a program in a user namespace of its own, whose capabilities count by its own map. */
 static int read_cred(struct face_call *call, struct cred **ret)
 {
 	return call->process ? process_cred(call->process, call->tid, ret)
-			     : stranger_cred(call, ret);
+			     : cred_of_thread(call->tid, &call->face->container->map, ret);
 }
 
 static int identify(struct face_call *call)
@@ -50,6 +35,11 @@ static int identify(struct face_call *call)
 	int r;
 
 	r = process_get(call->face->container, call->tid, &call->process);
+	if (r == -EPERM || r == -ESRCH) {
+		/* To look at a process that is not known yet takes the service's own rights. */
+		cred_assume_service();
+		r = process_get(call->face->container, call->tid, &call->process);
+	}
 	if (r < 0 && r != -EPERM)
 		return r;
 	call->fresh = r < 0; /* a stranger's identity is never kept */
@@ -138,7 +128,6 @@ void call_end(struct face_call *call, int64_t result)
 		cred_unref(call->ctx.cred);
 	if (call->process)
 		process_unref(call->process);
-	free(call->map);
 }
 
 void call_reply(struct face_call *call, int64_t result)

@@ -122,8 +122,7 @@ struct face_call {
 	gid_t gid;
 	struct vnode *node; /* a reference on the request's inode */
 	struct process *process;
-	struct idmap *map; /* of a caller that is not of the container */
-	bool fresh;	   /* the identity was read during this call */
+	bool fresh; /* the identity was read during this call */
 	struct vctx ctx;
 };
 
