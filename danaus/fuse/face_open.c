@@ -142,29 +142,30 @@ static void refresh_size(struct face_mount *face, uint64_t id)
 		statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_SIZE, &stx);
 }
 
+/* The kernel asks for attributes and names each time: only pages need to go. Dirty ones among them
+ * (of a program that mapped the file before) are written back by that, up to the size that the
+ * kernel knows: so the size comes second, or what is new beyond the old one would be overwritten. */
 static void on_changed(void *arg, struct vnode *vnode, uint64_t offset, uint64_t len_bytes)
 {
 	struct face_mount *face = arg;
-	struct face_node *node;
 	uint64_t id, size = 0;
 	bool to_end = len_bytes == UINT64_MAX || offset + len_bytes < offset;
+	struct face_node *node;
 
-	id = face_node_find(&face->nodes, vnode);
-	if (id == 0 || vfs_in_face)
+	if (len_bytes == 0 || vfs_in_face)
 		return;
 	pthread_mutex_lock(&face->nodes.lock);
+	id = face_node_find_locked(&face->nodes, vnode);
 	node = face_node_at(&face->nodes, id);
 	if (node)
 		size = node->size;
 	pthread_mutex_unlock(&face->nodes.lock);
-	if (len_bytes == 0) {
-		fuse_lowlevel_notify_inval_inode(face->session, id, -1, 0);
+	if (!node)
 		return;
-	}
-	if (to_end || offset + len_bytes > size)
-		refresh_size(face, id);
 	fuse_lowlevel_notify_inval_inode(face->session, id, (off_t)offset,
 					 to_end ? 0 : (off_t)len_bytes);
+	if (to_end || offset + len_bytes > size)
+		refresh_size(face, id);
 }
 
 /* io_fd of node with one more user; -1 */
