@@ -21,6 +21,7 @@
 #include <sys/un.h>
 
 #include "danaus/proto/attach.h"
+#include "danaus/proto/mount_table.h"
 
 #define FILTER_PATH "/.danaus/filter"
 #define ATTACH_PATH "/.danaus/attach"
@@ -35,13 +36,15 @@
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
 
-/* A raw system call: a negative errno on failure. */
+/* A raw system call: a negative errno on failure. None has six arguments; the sixth register carries
+ * the cookie that the filter lets by, because until the service has the listener nobody answers a
+ * notification. */
 static long sys(long nr, long a, long b, long c, long d, long e)
 {
 #if defined(__x86_64__)
 	register long r10 __asm__("r10") = d;
 	register long r8 __asm__("r8") = e;
-	register long r9 __asm__("r9") = 0;
+	register long r9 __asm__("r9") = (long)GATE_COOKIE;
 	long r;
 
 	__asm__ volatile("syscall"
@@ -56,7 +59,7 @@ static long sys(long nr, long a, long b, long c, long d, long e)
 	register long x2 __asm__("x2") = c;
 	register long x3 __asm__("x3") = d;
 	register long x4 __asm__("x4") = e;
-	register long x5 __asm__("x5") = 0;
+	register long x5 __asm__("x5") = (long)GATE_COOKIE;
 
 	__asm__ volatile("svc 0"
 			 : "+r"(x0)
