@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns the unmounted tmpfs, its fanotify group and the map of anchor inodes to open files. Any
- * thread; anchors_closed() on one at a time.
+ * thread.
  *
  * An anchor has mode 0 and no name, so only a program with CAP_DAC_OVERRIDE could open it again
  * (through /proc/self/fd); closing that would end the anchor early: its own loss. */
@@ -30,8 +30,8 @@ struct anchor {
 struct anchors {
 	int mount, events; /* fsmount(2)'s; fanotify's */
 	dev_t dev;
-	pthread_mutex_t lock;
-	struct anchor **bucket; /* by inode number; nbuckets is a power of two */
+	pthread_mutex_t reading, lock; /* the queue; the map */
+	struct anchor **bucket;	       /* by inode number; nbuckets is a power of two */
 	size_t nbuckets, count;
 };
 
@@ -91,6 +91,7 @@ int anchors_new(struct anchors **ret, struct err *err)
 		return -ENOMEM;
 	anchors->mount = anchors->events = -1;
 	pthread_mutex_init(&anchors->lock, NULL);
+	pthread_mutex_init(&anchors->reading, NULL);
 	anchors->nbuckets = 1024;
 	anchors->bucket = calloc(anchors->nbuckets, sizeof(*anchors->bucket));
 	r = anchors->bucket ? mount_tmpfs(&anchors->mount) : -ENOMEM;
@@ -130,6 +131,7 @@ void anchors_free(struct anchors *anchors)
 	fd_close(anchors->events);
 	fd_close(anchors->mount);
 	pthread_mutex_destroy(&anchors->lock);
+	pthread_mutex_destroy(&anchors->reading);
 	free(anchors);
 }
 
@@ -253,6 +255,8 @@ void anchors_closed(struct anchors *anchors)
 	char buf[16384] __attribute__((aligned(8)));
 	ssize_t n;
 
+	/* one at a time, so that who returns knows that what was closed before is dropped */
+	pthread_mutex_lock(&anchors->reading);
 	while ((n = read(anchors->events, buf, sizeof(buf))) > 0) {
 		const struct fanotify_event_metadata *event = (const void *)buf;
 
@@ -264,6 +268,7 @@ void anchors_closed(struct anchors *anchors)
 				drop(anchors, ino_of_handle((const void *)info->handle));
 		}
 	}
+	pthread_mutex_unlock(&anchors->reading);
 }
 
 void anchors_drop_instance(struct anchors *anchors, struct vfs_instance *instance)

@@ -17,6 +17,7 @@ struct pool {
 	struct anchors *anchors;
 	struct workers *workers; /* server/workers.h: tasks that may block */
 	struct loop *loop;	 /* server/loop.h: epoll, one thread */
+	struct shm_server *shm;	 /* shm/client.h */
 	cpu_set_t cpus;		 /* where the service runs */
 	int ncpus;
 };

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/nsfs.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 #include "danaus/base/fd.h"
 #include "danaus/server/pool.h"
 #include "danaus/server/stats.h"
+#include "danaus/shm/client.h"
 
 #define BUCKETS	      1024u /* processes and threads, by number */
 #define CREDS	      16u
@@ -43,7 +45,7 @@ struct known_cred {
 struct process {
 	_Atomic uint32_t refs;
 	struct container *container;
-	pid_t pid, ns_pid;
+	pid_t pid, ns_pid, inner_pid; /* host's, container's, its own namespace's number */
 	uint64_t owner;
 	int pidfd, proc; /* proc: O_PATH of /proc/PID */
 	_Atomic uint32_t version;
@@ -145,6 +147,13 @@ static bool alive(const struct process *process)
 	return syscall(SYS_pidfd_send_signal, process->pidfd, 0, NULL, 0) == 0 || errno == EPERM;
 }
 
+bool process_ended(const struct process *process)
+{
+	struct pollfd poll_for = {.fd = process->pidfd, .events = POLLIN};
+
+	return poll(&poll_for, 1, 0) == 1;
+}
+
 static bool has_thread(const struct process *process, pid_t tid)
 {
 	char name[32];
@@ -230,6 +239,39 @@ static void process_gone(void *arg, uint32_t events)
 		forget_gone(process);
 }
 
+/* Ends those whose end the loop has not heard of yet. */
+static void reap(struct container *container)
+{
+	struct processes *processes = container->processes;
+
+	for (unsigned i = 0; i < BUCKETS; i++) {
+		struct process *process, *gone = NULL;
+
+		pthread_mutex_lock(&processes->lock);
+		for (process = processes->bucket[i]; process && !gone; process = process->next) {
+			if (process_ended(process))
+				gone = process_hold(process);
+		}
+		pthread_mutex_unlock(&processes->lock);
+		if (!gone)
+			continue;
+		pool_unwatch(container->pool, gone->pidfd);
+		if (take_out(gone))
+			forget_gone(gone);
+		process_unref(gone);
+		i--; /* another one in this bucket? */
+	}
+}
+
+bool container_settle(struct container *container)
+{
+	anchors_closed(container->pool->anchors);
+	reap(container);
+	if (container->pool->shm)
+		shm_server_settle(container->pool->shm, container);
+	return true;
+}
+
 void processes_free(struct container *container)
 {
 	struct processes *processes = container->processes;
@@ -256,6 +298,12 @@ void processes_free(struct container *container)
 	pthread_mutex_destroy(&processes->lock);
 	free(processes);
 	container->processes = NULL;
+}
+
+struct process *process_hold(struct process *process)
+{
+	atomic_fetch_add(&process->refs, 1);
+	return process;
 }
 
 void process_unref(struct process *process)
@@ -304,6 +352,7 @@ static int process_new(struct container *container, pid_t pid, struct process **
 	if (r < 0)
 		return -ESRCH;
 	n = status_numbers(status, "\nNSpid:", ids, PID_NS_DEPTH);
+	process->inner_pid = n ? ids[n - 1] : pid;
 	process->ns_pid = n > container->processes->depth ? ids[container->processes->depth] : pid;
 	if (!belongs(container, process->proc))
 		return alive(process) ? -EPERM : -ESRCH;
@@ -537,6 +586,10 @@ int process_host_tid(struct process *process, pid_t ns_tid, pid_t *ret)
 	DIR *dir;
 	int fd;
 
+	if (ns_tid == process->inner_pid && alive(process)) {
+		*ret = process->pid;
+		return 0;
+	}
 	pthread_mutex_lock(&process->lock);
 	if (process->tid[slot].inside == ns_tid)
 		host = process->tid[slot].host;

@@ -48,6 +48,8 @@ int process_get(struct container *container, pid_t host_tid, struct process **re
 int process_find(struct container *container, pid_t host_tid, struct process **ret);
 int processes_new(struct container *container);
 void processes_free(struct container *container);
+bool process_ended(const struct process *process);     /* all of its threads have */
+struct process *process_hold(struct process *process); /* a new reference */
 void process_unref(struct process *process);
 pid_t process_pid(const struct process *process);      /* host tgid */
 pid_t process_ns_pid(const struct process *process);   /* in the container's pid namespace */
@@ -75,3 +77,8 @@ int process_image(const struct process *process, uint64_t *ret);
  * it); *ret_rest points into path after the prefix and its slashes. NULL: not in a volume. */
 struct volume *container_volume_of(struct container *container, const char *path,
 				   const char **ret_rest);
+
+/* A lock may only seem held: its process ended, or the last copy of its descriptor was closed, a
+ * moment ago, and the kernel's word of it is still to be read. Doors call this on a conflict and
+ * try once more. Reads all such words; true. */
+bool container_settle(struct container *container);

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Owns a container's listening socket and its connections. Connections are read on the loop's
+ * thread; what may block runs on a worker, one message a connection, while the connection is not
+ * polled for input. */
+#include "danaus/server/attach.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "danaus/base/fd.h"
+#include "danaus/base/log.h"
+#include "danaus/notify/notify.h"
+#include "danaus/proto/attach.h"
+#include "danaus/server/loop.h"
+#include "danaus/server/pool.h"
+#include "danaus/server/stats.h"
+#include "danaus/shm/channel.h"
+#include "danaus/shm/client.h"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* Linux 6.5 */
+#endif
+
+#define MESSAGE_MAX (sizeof(struct wire_request) + 2 * WIRE_PATH_MAX)
+
+enum peer_state { PEER_PENDING, PEER_CLIENT, PEER_ENDED };
+
+struct peer {
+	struct attach *attach;
+	_Atomic uint32_t refs; /* the list's, and a worker's */
+	int fd;
+	enum peer_state state; /* the loop's thread, or attach_stop() after it */
+	struct client *client;
+	struct peer *next, **link; /* oldest first */
+	/* one message in work */
+	struct known_identity known;
+	int fd_in;
+	size_t len;
+	char message[MESSAGE_MAX];
+	char payload[WIRE_PATH_MAX];
+};
+
+struct attach {
+	struct container *container;
+	int listener;
+	pthread_mutex_t lock; /* the lists and states */
+	pthread_cond_t idle;
+	struct peer *peers, **last;
+	unsigned pending, live; /* not said hello; not freed */
+};
+
+static void peer_unref(struct peer *peer)
+{
+	struct attach *attach = peer->attach;
+
+	if (atomic_fetch_sub(&peer->refs, 1) != 1)
+		return;
+	if (peer->known.cred)
+		cred_unref(peer->known.cred);
+	fd_close(peer->fd_in);
+	fd_close(peer->fd);
+	pthread_mutex_lock(&attach->lock);
+	attach->live--;
+	pthread_cond_broadcast(&attach->idle);
+	pthread_mutex_unlock(&attach->lock);
+	free(peer);
+}
+
+/* Off the list and off the loop; its client ends. Any thread; the first one does it. */
+static void peer_end(struct peer *peer)
+{
+	struct attach *attach = peer->attach;
+	enum peer_state state;
+	struct client *client;
+
+	pthread_mutex_lock(&attach->lock);
+	state = peer->state;
+	client = peer->client;
+	peer->state = PEER_ENDED;
+	peer->client = NULL;
+	if (state == PEER_PENDING)
+		attach->pending--;
+	if (state != PEER_ENDED) {
+		*peer->link = peer->next;
+		if (peer->next)
+			peer->next->link = peer->link;
+		else
+			attach->last = peer->link;
+	}
+	pthread_mutex_unlock(&attach->lock);
+	if (state == PEER_ENDED)
+		return;
+	loop_remove(attach->container->pool->loop, peer->fd);
+	shutdown(peer->fd, SHUT_RDWR);
+	if (client)
+		client_end(client);
+	peer_unref(peer);
+}
+
+static void message_done(struct peer *peer, const struct call *call, int fd_out)
+{
+	struct wire_reply reply = call->reply;
+	char answer[sizeof(reply) + WIRE_PATH_MAX];
+
+	if (reply.len > WIRE_PATH_MAX)
+		reply.len = 0;
+	if (!call->has_attr)
+		memset(&reply.attr, 0, sizeof(reply.attr));
+	memcpy(answer, &reply, sizeof(reply));
+	memcpy(answer + sizeof(reply), peer->payload, reply.len);
+	/* a peer that does not read its answers loses them and its connection */
+	if (fd_send(peer->fd, answer, sizeof(reply) + reply.len, &fd_out, fd_out >= 0) < 0)
+		peer_end(peer);
+}
+
+static void run_message(void *arg)
+{
+	struct peer *peer = arg;
+	struct container *container = peer->attach->container;
+	struct session *session = NULL;
+	struct client *client;
+	uint64_t started = stats_now();
+	struct call call;
+	int r;
+
+	pthread_mutex_lock(&peer->attach->lock);
+	client = peer->client ? client_ref(peer->client) : NULL;
+	pthread_mutex_unlock(&peer->attach->lock);
+	if (client) {
+		session = client_session(client);
+		call.known = &peer->known;
+		r = call_take(&call, session, (const struct wire_request *)peer->message,
+			      peer->message + sizeof(struct wire_request),
+			      peer->len - sizeof(struct wire_request));
+		if (!r && !client_by_socket(call.request.op))
+			r = -EPROTO;
+		if (!r) {
+			call.payload = peer->payload;
+			call.fd_in = peer->fd_in;
+			r = call_run(&call);
+		}
+		call.reply.error = r;
+		message_done(peer, &call, call.fd_out);
+		if (call.fd_out >= 0 && call.request.op == WIRE_NAME)
+			anchor_give_done(container->pool->anchors, call.fd_out);
+		else
+			fd_close(call.fd_out);
+		stats_count(DOOR_SHM, call.request.op, started, 0, r);
+		call_done(&call);
+	}
+	peer->fd_in = fd_close(peer->fd_in);
+	if (client)
+		client_unref(client);
+	loop_modify(container->pool->loop, peer->fd, EPOLLIN | EPOLLRDHUP);
+	peer_unref(peer);
+}
+
+/* An operation by a client. */
+static void on_message(struct peer *peer)
+{
+	struct pool *pool = peer->attach->container->pool;
+	const struct wire_request *request = (const struct wire_request *)peer->message;
+	unsigned nfds = 1;
+	int fd = -1, r;
+
+	r = fd_recv(peer->fd, peer->message, sizeof(peer->message), &peer->len, &fd, &nfds);
+	if (r == -EAGAIN)
+		return;
+	if (r < 0 || peer->len < sizeof(*request)) {
+		if (r >= 0 && nfds)
+			fd_close(fd);
+		peer_end(peer);
+		return;
+	}
+	peer->fd_in = nfds ? fd : -1;
+	atomic_fetch_add(&peer->refs, 1);
+	/* making an anchor does not block, and a fork waits for it */
+	if (request->op == WIRE_NAME) {
+		run_message(peer);
+		return;
+	}
+	loop_modify(pool->loop, peer->fd, 0);
+	if (pool_run(pool, run_message, peer) < 0) {
+		peer_unref(peer);
+		peer_end(peer);
+	}
+}
+
+/* The process at the other end. SO_PEERCRED's number is that of the process that connected; it may
+ * have ended since, and its number may be another one's: with SO_PEERPIDFD that shows. */
+static int peer_process(struct peer *peer, struct process **ret)
+{
+	struct container *container = peer->attach->container;
+	struct process *process;
+	struct ucred ucred;
+	socklen_t len = sizeof(ucred);
+	CLEANUP_FD int pidfd = -1;
+	int r;
+
+	if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERCRED, &ucred, &len) < 0)
+		return -errno;
+	if (ucred.pid <= 0)
+		return -EPERM;
+	len = sizeof(pidfd);
+	if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) < 0) {
+		pidfd = -1;
+		if (errno != ENOPROTOOPT)
+			return -ESRCH;
+	}
+	r = process_get(container, ucred.pid, &process);
+	if (r < 0)
+		return r;
+	if (process_pid(process) != ucred.pid ||
+	    (pidfd >= 0 && syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) < 0)) {
+		process_unref(process);
+		return -ESRCH;
+	}
+	/* this program has just started: what was known is of the one before it */
+	process_rights_settled(process);
+	*ret = process;
+	return 0;
+}
+
+static void welcome_client(struct peer *peer)
+{
+	struct attach *attach = peer->attach;
+	struct attach_welcome welcome = {.nslots = SHM_SLOTS, .channel_bytes = SHM_CHANNEL_BYTES};
+	struct process *process = NULL;
+	struct client *client = NULL;
+	CLEANUP_FD int memfd = -1;
+
+	welcome.error = peer_process(peer, &process);
+	if (!welcome.error)
+		welcome.error = client_new(attach->container->pool->shm, process, &client, &memfd);
+	process_unref(process);
+	if (!welcome.error) {
+		pthread_mutex_lock(&attach->lock);
+		if (peer->state == PEER_PENDING) {
+			peer->state = PEER_CLIENT;
+			peer->client = client;
+			attach->pending--;
+			client = NULL;
+		}
+		pthread_mutex_unlock(&attach->lock);
+	}
+	if (client) /* ended in the meantime */
+		client_end(client);
+	if (fd_send(peer->fd, &welcome, sizeof(welcome), &memfd, memfd >= 0) < 0 || welcome.error)
+		peer_end(peer);
+}
+
+static void welcome_listener(struct peer *peer, int listener)
+{
+	struct attach_welcome welcome = {.error = -EPROTO};
+	struct process *process = NULL;
+
+	if (listener >= 0) {
+		welcome.error = peer_process(peer, &process);
+		process_unref(process);
+		welcome.error =
+		    welcome.error ? welcome.error : notify_serve(peer->attach->container, listener);
+		if (welcome.error)
+			log_limited(LOG_WARN, "container %s: a listener was refused: %s",
+				    peer->attach->container->id, strerror(-welcome.error));
+	}
+	fd_send(peer->fd, &welcome, sizeof(welcome), NULL, 0);
+	peer_end(peer);
+}
+
+static void on_hello(struct peer *peer)
+{
+	struct attach_hello hello;
+	unsigned nfds = 1;
+	size_t len = 0;
+	int fd = -1, r = fd_recv(peer->fd, &hello, sizeof(hello), &len, &fd, &nfds);
+
+	if (r == -EAGAIN)
+		return;
+	if (r < 0)
+		nfds = 0;
+	if (r < 0 || len != sizeof(hello) || hello.magic != ATTACH_MAGIC) {
+		if (nfds)
+			fd_close(fd);
+		peer_end(peer);
+		return;
+	}
+	if (hello.version != WIRE_VERSION) {
+		struct attach_welcome welcome = {.error = -EPROTONOSUPPORT};
+
+		if (nfds)
+			fd_close(fd);
+		fd_send(peer->fd, &welcome, sizeof(welcome), NULL, 0);
+		peer_end(peer);
+		return;
+	}
+	if (hello.kind == ATTACH_LISTENER) {
+		welcome_listener(peer, nfds ? fd : -1);
+		return;
+	}
+	if (nfds)
+		fd_close(fd);
+	if (hello.kind == ATTACH_CLIENT)
+		welcome_client(peer);
+	else
+		peer_end(peer);
+}
+
+static void on_peer(void *arg, uint32_t events)
+{
+	struct peer *peer = arg;
+
+	if (events & EPOLLIN) {
+		if (peer->state == PEER_PENDING)
+			on_hello(peer);
+		else
+			on_message(peer);
+		return;
+	}
+	if (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR))
+		peer_end(peer);
+}
+
+static void add_peer(struct attach *attach, int fd)
+{
+	struct peer *peer = calloc(1, sizeof(*peer)), *oldest = NULL;
+
+	if (!peer) {
+		fd_close(fd);
+		return;
+	}
+	peer->attach = attach;
+	peer->fd = fd;
+	peer->fd_in = -1;
+	atomic_init(&peer->refs, 2);
+	pthread_mutex_lock(&attach->lock);
+	peer->link = attach->last;
+	*attach->last = peer;
+	attach->last = &peer->next;
+	attach->live++;
+	if (++attach->pending > ATTACH_PENDING_MAX) {
+		for (oldest = attach->peers; oldest->state != PEER_PENDING; oldest = oldest->next)
+			;
+	}
+	pthread_mutex_unlock(&attach->lock);
+	if (oldest)
+		peer_end(oldest);
+	if (loop_add(attach->container->pool->loop, fd, EPOLLIN | EPOLLRDHUP, on_peer, peer) < 0)
+		peer_end(peer);
+	peer_unref(peer);
+}
+
+static void on_listener(void *arg, uint32_t events)
+{
+	struct attach *attach = arg;
+
+	for (int i = 0; i < 16; i++) {
+		int fd = accept4(attach->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0)
+			return;
+		add_peer(attach, fd);
+	}
+}
+
+int attach_start(struct container *container, int guest_dir, struct err *err)
+{
+	struct attach *attach = calloc(1, sizeof(*attach));
+	int r;
+
+	if (!attach)
+		return -ENOMEM;
+	attach->container = container;
+	attach->last = &attach->peers;
+	attach->listener = -1;
+	pthread_mutex_init(&attach->lock, NULL);
+	pthread_cond_init(&attach->idle, NULL);
+	container->attach = attach;
+	r = fd_listen_at(guest_dir, "attach", 0666, &attach->listener);
+	if (!r && fcntl(attach->listener, F_SETFL, O_NONBLOCK) < 0)
+		r = -errno;
+	if (!r)
+		r = pool_watch(container->pool, attach->listener, EPOLLIN, on_listener, attach);
+	return r < 0 ? err_set(err, r, "cannot listen at %s/guest/attach: %s", container->dir,
+			       strerror(-r))
+		     : 0;
+}
+
+void attach_stop(struct container *container)
+{
+	struct attach *attach = container->attach;
+
+	if (!attach)
+		return;
+	if (attach->listener >= 0) {
+		pool_unwatch(container->pool, attach->listener);
+		attach->listener = fd_close(attach->listener);
+	}
+	for (;;) {
+		struct peer *peer;
+
+		pthread_mutex_lock(&attach->lock);
+		peer = attach->peers;
+		if (peer)
+			atomic_fetch_add(&peer->refs, 1);
+		pthread_mutex_unlock(&attach->lock);
+		if (!peer)
+			break;
+		peer_end(peer);
+		peer_unref(peer);
+	}
+	shm_server_wait(container->pool->shm, container);
+	pthread_mutex_lock(&attach->lock);
+	while (attach->live)
+		pthread_cond_wait(&attach->idle, &attach->lock);
+	pthread_mutex_unlock(&attach->lock);
+	pthread_mutex_destroy(&attach->lock);
+	pthread_cond_destroy(&attach->idle);
+	free(attach);
+	container->attach = NULL;
+}
