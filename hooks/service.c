@@ -26,7 +26,7 @@
 #define LOCK_STEP_NS  10000000
 #define READY_WAIT_MS 60000
 #define ANSWER_MAX    (1u << 20)
-#define DANAUSD	      DANAUS_BINDIR "/danausd"
+#define DANAUSD	      DANAUS_LIBEXECDIR "/danausd"
 
 struct service {
 	int dir, lock, sock;

@@ -11,7 +11,7 @@ import sys
 ALLOWED = {
     "danaus/base": [],
     "danaus/proto": ["danaus/base"],
-    "danaus/shm": ["danaus/base", "danaus/proto", "danaus/server", "danaus/service"],
+    "danaus/shm": ["danaus/base", "danaus/proto", "danaus/server", "danaus/service", "danaus/fuse"],
     "danaus/service": ["danaus/base", "danaus/proto"],
     "danaus/server": ["danaus", "cgroups"],
     "danaus/notify": ["danaus/base", "danaus/proto", "danaus/server", "danaus/service", "danaus/fuse"],

@@ -133,7 +133,9 @@ _Static_assert(sizeof(struct wire_request) == 200, "wire_request");
 
 struct wire_reply {
 	int32_t error; /* 0 or a negative errno. -EREMCHG: the path leaves the volume; payload: the
-			* path to go on with, absolute in the caller's root, NUL-terminated */
+			* path to go on with, absolute in the caller's root, NUL-terminated; value:
+			* 1 when it is the second path of LINK or RENAME. -ENOTBLK (OPEN): a FIFO or a
+			* device that the caller may open: the kernel face opens it */
 	uint32_t len;  /* bytes of payload */
 	uint64_t value, value2;
 	struct wire_attr attr;

@@ -181,10 +181,11 @@ int anchor_give(struct anchors *anchors, struct vfile *file, int *ret_fd)
 {
 	int flags = vfile_flags(file) & (O_APPEND | O_NONBLOCK);
 	struct anchor *anchor, **link;
+	CLEANUP_FD int fd = -1;
 	struct stat st;
-	CLEANUP_FD int fd =
-	    openat(anchors->mount, ".", O_TMPFILE | O_ACCMODE | O_CLOEXEC | flags, 0);
 
+	cred_assume_service(); /* it is not the caller's to chmod */
+	fd = openat(anchors->mount, ".", O_TMPFILE | O_ACCMODE | O_CLOEXEC | flags, 0);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
 	anchor = malloc(sizeof(*anchor));

@@ -94,9 +94,10 @@ static ino_t ns_inode(int proc, const char *which)
 	return fstatat(proc, which, &st, 0) < 0 ? 0 : st.st_ino;
 }
 
-static bool below_pid_ns(int proc, ino_t ns)
+/* Its namespace of that kind ("ns/user", "ns/pid") is ns or was made below it. */
+static bool in_or_below(int proc, const char *kind, ino_t ns)
 {
-	CLEANUP_FD int fd = openat(proc, "ns/pid", O_RDONLY | O_CLOEXEC);
+	CLEANUP_FD int fd = openat(proc, kind, O_RDONLY | O_CLOEXEC);
 	struct stat st;
 
 	for (int i = 0; i < PID_NS_DEPTH && fd >= 0; i++) {
@@ -123,20 +124,16 @@ static bool in_cgroup_of(int proc, const char *id)
 	       fd_read_file_at(proc, "cgroup", PROC_TEXT_MAX, &text, NULL) >= 0 && strstr(text, id);
 }
 
-/* Whether a process is of this container: in its user namespace, and in its mount namespace, or in
- * its pid namespace or one below, or in its cgroup. Nested user namespaces are refused: such a
- * process' capabilities count for less than the container's map tells, and the kernel face serves
- * it rightly. */
+/* Whether a process is of this container: in its user namespace or one below, and in its mount
+ * namespace, or in its pid namespace or one below, or in its cgroup. */
 static bool belongs(const struct container *container, int proc)
 {
-	ino_t own_pid_ns;
-
-	if (ns_inode(proc, "ns/user") != container->user_ns)
+	if (!in_or_below(proc, "ns/user", container->user_ns))
 		return false;
 	if (ns_inode(proc, "ns/mnt") == container->mnt_ns)
 		return true;
-	own_pid_ns = ns_inode(AT_FDCWD, "/proc/self/ns/pid");
-	if (own_pid_ns != container->pid_ns && below_pid_ns(proc, container->pid_ns))
+	if (ns_inode(AT_FDCWD, "/proc/self/ns/pid") != container->pid_ns &&
+	    in_or_below(proc, "ns/pid", container->pid_ns))
 		return true;
 	return in_cgroup_of(proc, container->id);
 }
@@ -334,6 +331,7 @@ static int process_new(struct container *container, pid_t pid, struct process **
 
 	if (!process)
 		return -ENOMEM;
+	cred_assume_service(); /* others' /proc files ask who reads */
 	atomic_init(&process->refs, 1);
 	atomic_init(&process->version, 1);
 	pthread_mutex_init(&process->lock, NULL);
@@ -630,8 +628,10 @@ int process_image(const struct process *process, uint64_t *ret)
 	uint64_t hash = 14695981039346656037ull; /* FNV-1a */
 	CLEANUP_FREE char *auxv = NULL;
 	size_t len;
-	int r = fd_read_file_at(process->proc, "auxv", PROC_TEXT_MAX, &auxv, &len);
+	int r;
 
+	cred_assume_service();
+	r = fd_read_file_at(process->proc, "auxv", PROC_TEXT_MAX, &auxv, &len);
 	if (r < 0)
 		return r;
 	if (!len)

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "danaus/service/cred.h"
+
 #define IDLE_S 10
 
 struct task {
@@ -107,6 +109,7 @@ static void *worker_main(void *arg)
 	workers->starting--;
 	while (next_task(workers, &task)) {
 		pthread_mutex_unlock(&workers->lock);
+		cred_assume_service(); /* whoever it was for the task before */
 		task.fn(task.arg);
 		pthread_mutex_lock(&workers->lock);
 		if (!--workers->busy)

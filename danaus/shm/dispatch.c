@@ -120,7 +120,7 @@ static struct wire_time time_out(struct timespec time)
 
 static void attr_out(struct call *call, const struct attr *attr)
 {
-	const struct idmap *map = &call->session->container->map;
+	const struct idmap *map = call->known->cred->map;
 	struct wire_attr *out = &call->reply.attr;
 
 	*out = (struct wire_attr){
@@ -237,7 +237,7 @@ static bool time_in(struct wire_time in, struct timespec *ret)
 
 static int op_setattr(struct call *call, struct vctx *ctx)
 {
-	const struct idmap *map = &call->session->container->map;
+	const struct idmap *map = call->known->cred->map;
 	const struct wire_request *q = &call->request;
 	const struct wire_attr *in = &q->set_attr;
 	CLEANUP_TARGET struct vtarget at = {0};
@@ -644,6 +644,7 @@ static int op_watch(struct call *call, struct vctx *ctx)
 	if (fd < 0)
 		return fd;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	cred_assume_service();
 	r = inotify_add_watch(call->fd_in, path, (uint32_t)q->size & ~IN_DONT_FOLLOW);
 	return r < 0 ? -errno : counted(call, r, false);
 }
@@ -725,6 +726,7 @@ int call_run(struct call *call)
 		memcpy(call->payload, leave, len - 1);
 		call->payload[len - 1] = '\0';
 		call->reply.len = len;
+		call->reply.value = ctx.leave_second;
 	} else if (r < 0) {
 		call->reply.len = 0;
 	}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One danausd: its pool, its containers, its control socket. */
+#pragma once
+
+#include <jansson.h>
+#include <pthread.h>
+#include <time.h>
+
+#include "danaus/server/pool.h"
+
+struct server {
+	struct pool pool;
+	int dir, control, timer,
+	    signals;	  /* dir: the pool's; control: listening, or -1 at the end */
+	cpu_set_t wanted; /* --cpus */
+	bool has_wanted;
+	time_t started;	   /* monotonic */
+	pthread_t anchors; /* reads their events */
+	bool has_anchors_thread;
+	int anchors_wake;     /* eventfd: the anchors' thread ends */
+	pthread_mutex_t lock; /* what follows; held shortly */
+	struct container_entry *containers;
+	unsigned ncontainers, attaching;
+	bool ending;			/* takes no more containers */
+	bool hidden;			/* the control socket's name is gone */
+	struct connection *connections; /* control.c */
+};
+
+struct server_options {
+	const char *pool, *run_dir, *cpus; /* cpus may be NULL */
+	int ready_fd;			   /* -1: none */
+};
+
+/* Serves until the last container is gone or SIGTERM; the program's exit code. Any error is on
+ * ready_fd and in the log. */
+int server_run(const struct server_options *options);
+/* Begins the end, from any thread: the loop stops. */
+void server_end(struct server *server);
+
+/* container.c. Worker threads, several at a time. */
+#define CONTAINER_ID_MAX 128
+/* The request of docs/protocol.md. On success mounts has one mount descriptor per volume, in the
+ * order of *ret_targets (a new reference); the caller closes them. */
+int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TABLE_MAX],
+		     unsigned *ret_nmounts, json_t **ret_targets, struct err *err);
+/* Flushes and ends one. *ret_last: there is none left, and the service takes no more. -ENOENT. */
+int container_detach(struct server *server, const char *id, bool *ret_last);
+void containers_detach_all(struct server *server);
+json_t *containers_json(struct server *server);
+
+/* control.c */
+}
+;
+
+struct server_options {
+	const char *pool, *run_dir, *cpus; /* cpus may be NULL */
+	int ready_fd;			   /* -1: none */
+};
+
+/* Serves until the last container is gone or SIGTERM; the program's exit code. Any error is on
+ * ready_fd and in the log. */
+int server_run(const struct server_options *options);
+/* Begins the end, from any thread. */
+void server_end(struct server *server);
+
+/* container.c: with server->lock held. */
+#define CONTAINER_ID_MAX 128
+/* The request of docs/protocol.md. On success mounts is filled with one mount descriptor per
+ * volume in the order of *ret_targets; the caller closes them. */
+int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TABLE_MAX],
+		     unsigned *ret_nmounts, json_t **ret_targets, struct err *err);
+/* -ENOENT. */
+int container_detach(struct server *server, const char *id);
+void containers_detach_all(struct server *server);
+json_t *containers_json(struct server *server);
+
+/* control.c */
+int control_start(struct server *server, struct err *err);
+/* Nobody finds the service any more; a new one may take its place. */
+void control_hide(struct server *server);
+/* Takes no more requests and waits until those that are being served have their answers. */
+void control_stop(struct server *server);
