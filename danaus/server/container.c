@@ -35,8 +35,10 @@ static int string_of(json_t *object, const char *key, const char **ret, struct e
 {
 	const char *text = json_string_value(json_object_get(object, key));
 
-	if (!text)
-		return err_set(err, -EINVAL, "attach: %s is missing or no string", key);
+	if (!text) {
+		err_set(err, -EINVAL, "attach: %s is missing or no string", key);
+		return -EINVAL;
+	}
 	*ret = text;
 	return 0;
 }
@@ -47,9 +49,11 @@ static int number_of(json_t *object, const char *key, long long min, long long m
 	json_t *value = json_object_get(object, key);
 	long long number = json_integer_value(value);
 
-	if (!json_is_integer(value) || number < min || number > max)
-		return err_set(err, -EINVAL, "attach: %s is not a number from %lld to %lld", key,
-			       min, max);
+	if (!json_is_integer(value) || number < min || number > max) {
+		err_set(err, -EINVAL, "attach: %s is not a number from %lld to %lld", key, min,
+			max);
+		return -EINVAL;
+	}
 	*ret = number;
 	return 0;
 }

@@ -10,9 +10,8 @@
 
 struct server {
 	struct pool pool;
-	int dir, control, timer,
-	    signals;	  /* dir: the pool's; control: listening, or -1 at the end */
-	cpu_set_t wanted; /* --cpus */
+	int dir, control, timer, signals; /* dir: the pool's; control: listening, or -1 at the end */
+	cpu_set_t wanted;		  /* --cpus */
 	bool has_wanted;
 	time_t started;	   /* monotonic */
 	pthread_t anchors; /* reads their events */
@@ -23,7 +22,7 @@ struct server {
 	unsigned ncontainers, attaching;
 	bool ending;			/* takes no more containers */
 	bool hidden;			/* the control socket's name is gone */
-	struct connection *connections; /* control.c */
+	struct connection *connections; /* of the control socket */
 };
 
 struct server_options {
@@ -45,32 +44,6 @@ int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TA
 		     unsigned *ret_nmounts, json_t **ret_targets, struct err *err);
 /* Flushes and ends one. *ret_last: there is none left, and the service takes no more. -ENOENT. */
 int container_detach(struct server *server, const char *id, bool *ret_last);
-void containers_detach_all(struct server *server);
-json_t *containers_json(struct server *server);
-
-/* control.c */
-}
-;
-
-struct server_options {
-	const char *pool, *run_dir, *cpus; /* cpus may be NULL */
-	int ready_fd;			   /* -1: none */
-};
-
-/* Serves until the last container is gone or SIGTERM; the program's exit code. Any error is on
- * ready_fd and in the log. */
-int server_run(const struct server_options *options);
-/* Begins the end, from any thread. */
-void server_end(struct server *server);
-
-/* container.c: with server->lock held. */
-#define CONTAINER_ID_MAX 128
-/* The request of docs/protocol.md. On success mounts is filled with one mount descriptor per
- * volume in the order of *ret_targets; the caller closes them. */
-int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TABLE_MAX],
-		     unsigned *ret_nmounts, json_t **ret_targets, struct err *err);
-/* -ENOENT. */
-int container_detach(struct server *server, const char *id);
 void containers_detach_all(struct server *server);
 json_t *containers_json(struct server *server);
 
