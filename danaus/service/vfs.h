@@ -71,7 +71,7 @@ int vfs_new(struct vfs **ret);
 /* All doors are gone. Flushes and frees everything. */
 void vfs_free(struct vfs *vfs);
 
-/* Serves ls at the container path target (absolute, normalized). Takes ls over. The order of calls
+/* Serves ls at the container path target (absolute, normalized). Takes ls over on success. The order of calls
  * does not matter: nested targets are found by their paths. dev: the kernel face's st_dev, set
  * later with vfs_instance_set_dev(). One container's instances share `scope` (its id): nesting and
  * -EREMCHG paths are within a scope. */

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Changes of directories: make, link, unlink, rename. Each holds the directories' names locks over
+ * the libservice's call and the change of the cached names, so that what the cache says is never
+ * older than the last change. Any thread. */
+#include "danaus/service/vfs_node.h"
+
+#include <stdio.h>
+
+/* A directory entry changed. */
+static void dir_changed(struct vnode *dir)
+{
+	vnode_changed(dir, NULL, 0, 0);
+	face_changed(dir, 0, 0);
+}
+
+static void inode_changed(struct vnode *node)
+{
+	vnode_changed(node, NULL, 0, 0);
+	face_changed(node, 0, 0);
+}
+
+/* filename_create() of Linux fs/namei.c: the last component must be new. */
+static int check_new(struct vctx *ctx, struct walk *walk, bool directory)
+{
+	struct vnode *node;
+	int r;
+
+	if (!walk->len || walk->dots)
+		return -EEXIST;
+	r = walk_lookup(ctx, walk->node, walk->last, walk->len, walk->now, false, &node);
+	if (r < 0)
+		return r;
+	if (node) {
+		vnode_unref(node);
+		return -EEXIST;
+	}
+	if (walk->slash && !directory)
+		return -ENOENT;
+	return walk->node->instance->ls->ro ? -EROFS : 0;
+}
+
+int vfs_make(struct vctx *ctx, const struct vtarget *at, mode_t mode, dev_t rdev,
+	     const char *content, struct attr *ret_attr)
+{
+	CLEANUP_WALK struct walk walk = {0};
+	struct ls_node *ls_node;
+	struct vnode *dir, *node;
+	struct attr attr;
+	int r = walk_parent(ctx, at, &walk);
+
+	if (r < 0)
+		return r;
+	if (!(mode & S_IFMT))
+		mode |= S_IFREG;
+	if (S_ISLNK(mode) && (!content || !content[0]))
+		return -ENOENT;
+	dir = walk.node;
+	r = check_new(ctx, &walk, S_ISDIR(mode));
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&dir->names);
+	r = ls_make(dir->instance->ls, ctx->cred, dir->ls, walk.last, mode, ctx->umask, rdev,
+		    content, &ls_node, &attr);
+	if (!r)
+		r = vnode_of(dir->instance, ls_node, &attr, NULL, 0, walk.now, &node);
+	if (!r) {
+		if (node->type == S_IFDIR)
+			vnode_set_parent(node, dir);
+		dentry_set(dir, walk.last, walk.len, node, walk.now);
+	} else {
+		dentry_drop(dir, walk.last, walk.len);
+	}
+	pthread_mutex_unlock(&dir->names);
+	if (r < 0)
+		return r;
+	dir_changed(dir);
+	if (ret_attr) {
+		vnode_present(node, &attr);
+		*ret_attr = attr;
+	}
+	vnode_unref(node);
+	return 0;
+}
+
+int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *new)
+{
+	CLEANUP_WALK struct walk walk = {0};
+	struct vnode *node, *dir;
+	int r;
+
+	ctx->leave_second = false;
+	r = walk_full(ctx, old, vfs_now(), &node);
+	if (r < 0)
+		return r;
+	r = walk_parent(ctx, new, &walk);
+	if (r < 0)
+		ctx->leave_second = true;
+	dir = walk.node;
+	if (!r)
+		r = check_new(ctx, &walk, false);
+	if (!r && dir->instance != node->instance)
+		r = -EXDEV;
+	if (!r && node->type == S_IFDIR)
+		r = -EPERM;
+	if (!r) {
+		pthread_mutex_lock(&dir->names);
+		r = ls_link(dir->instance->ls, ctx->cred, node->ls, dir->ls, walk.last);
+		if (!r)
+			dentry_set(dir, walk.last, walk.len, node, walk.now);
+		else
+			dentry_drop(dir, walk.last, walk.len);
+		pthread_mutex_unlock(&dir->names);
+	}
+	if (!r) {
+		inode_changed(node);
+		dir_changed(dir);
+	}
+	vnode_unref(node);
+	return r;
+}
+
+/* Its last name may be gone: then nothing of ours may keep its space. */
+static void lost_name(struct vnode *node, bool directory)
+{
+	struct attr attr;
+
+	inode_changed(node);
+	if (directory || vnode_attr(node, vfs_now(), &attr) < 0 || !attr.nlink)
+		vnode_unrest(node, true);
+}
+
+int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
+{
+	CLEANUP_WALK struct walk walk = {0};
+	struct vnode *dir, *node = NULL;
+	int r = walk_parent(ctx, at, &walk);
+
+	if (r < 0)
+		return r;
+	dir = walk.node;
+	if (!walk.len)
+		return directory ? -EBUSY : -EISDIR;
+	if (walk.dots) {
+		if (!directory)
+			return -EISDIR;
+		return walk.len == 1 ? -EINVAL : -ENOTEMPTY;
+	}
+	if (dir->instance->ls->ro)
+		return -EROFS;
+	r = walk_lookup(ctx, dir, walk.last, walk.len, walk.now, false, &node);
+	if (r < 0)
+		return r;
+	if (!node)
+		return -ENOENT;
+	if (walk.slash && !directory)
+		r = node->type == S_IFDIR ? -EISDIR : -ENOTDIR;
+	else if (atomic_load(&node->mounted))
+		r = directory ? -EBUSY : -EISDIR;
+	if (!r) {
+		pthread_mutex_lock(&dir->names);
+		r = ls_unlink(dir->instance->ls, ctx->cred, dir->ls, walk.last, directory);
+		if (!r)
+			dentry_set(dir, walk.last, walk.len, NULL, walk.now);
+		else if (r == -ENOENT)
+			dentry_drop(dir, walk.last, walk.len);
+		pthread_mutex_unlock(&dir->names);
+	}
+	if (!r) {
+		lost_name(node, directory);
+		dir_changed(dir);
+	}
+	vnode_unref(node);
+	vfs_reclaim(vfs_of(dir), false);
+	return r;
+}
+
+static void lock_two(struct vnode *a, struct vnode *b)
+{
+	pthread_mutex_lock(a < b ? &a->names : &b->names);
+	if (a != b)
+		pthread_mutex_lock(a < b ? &b->names : &a->names);
+}
+
+static void unlock_two(struct vnode *a, struct vnode *b)
+{
+	pthread_mutex_unlock(&a->names);
+	if (a != b)
+		pthread_mutex_unlock(&b->names);
+}
+
+/* do_renameat2() of Linux fs/namei.c, the part before the file system. */
+static int check_rename(struct walk *old, struct walk *new, struct vnode *node,
+			struct vnode *victim, unsigned flags)
+{
+	if (!node || ((flags & RENAME_EXCHANGE) && !victim))
+		return -ENOENT;
+	if ((flags & RENAME_NOREPLACE) && victim)
+		return -EEXIST;
+	if (node->type != S_IFDIR && (old->slash || (!(flags & RENAME_EXCHANGE) && new->slash)))
+		return -ENOTDIR;
+	if ((flags & RENAME_EXCHANGE) && victim->type != S_IFDIR && new->slash)
+		return -ENOTDIR;
+	if (atomic_load(&node->mounted) || (victim && atomic_load(&victim->mounted)))
+		return -EBUSY;
+	return 0;
+}
+
+static void moved(struct walk *old, struct walk *new, struct vnode *node, struct vnode *victim,
+		  unsigned flags)
+{
+	if (flags & RENAME_WHITEOUT)
+		dentry_drop(old->node, old->last, old->len);
+	else
+		dentry_set(old->node, old->last, old->len,
+			   flags & RENAME_EXCHANGE ? victim : NULL, old->now);
+	dentry_set(new->node, new->last, new->len, node, new->now);
+	if (node->type == S_IFDIR)
+		vnode_set_parent(node, new->node);
+	if ((flags & RENAME_EXCHANGE) && victim->type == S_IFDIR)
+		vnode_set_parent(victim, old->node);
+}
+
+int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtarget *new_at,
+	       unsigned flags)
+{
+	CLEANUP_WALK struct walk old = {0};
+	CLEANUP_WALK struct walk new = {0};
+	struct vnode *node = NULL, *victim = NULL;
+	int r;
+
+	ctx->leave_second = false;
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
+		return -EINVAL;
+	if ((flags & RENAME_EXCHANGE) && (flags & (RENAME_NOREPLACE | RENAME_WHITEOUT)))
+		return -EINVAL;
+	r = walk_parent(ctx, old_at, &old);
+	if (r < 0)
+		return r;
+	r = walk_parent(ctx, new_at, &new);
+	if (r < 0) {
+		ctx->leave_second = true;
+		return r;
+	}
+	if (old.node->instance != new.node->instance)
+		return -EXDEV;
+	if (!old.len || old.dots)
+		return -EBUSY;
+	if (!new.len || new.dots)
+		return flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
+	if (old.node->instance->ls->ro)
+		return -EROFS;
+	r = walk_lookup(ctx, old.node, old.last, old.len, old.now, false, &node);
+	if (!r)
+		r = walk_lookup(ctx, new.node, new.last, new.len, new.now, false, &victim);
+	if (!r)
+		r = check_rename(&old, &new, node, victim, flags);
+	if (!r) {
+		lock_two(old.node, new.node);
+		r = ls_rename(old.node->instance->ls, ctx->cred, old.node->ls, old.last,
+			      new.node->ls, new.last, flags);
+		/* Two names of one inode: nothing happened, rename(2). */
+		if (!r && node != victim)
+			moved(&old, &new, node, victim, flags);
+		if (r == -ENOENT || r == -EEXIST) {
+			dentry_drop(old.node, old.last, old.len);
+			dentry_drop(new.node, new.last, new.len);
+		}
+		unlock_two(old.node, new.node);
+	}
+	if (!r && node != victim) {
+		inode_changed(node);
+		if (victim && (flags & RENAME_EXCHANGE))
+			inode_changed(victim);
+		else if (victim)
+			lost_name(victim, victim->type == S_IFDIR);
+		dir_changed(old.node);
+		if (new.node != old.node)
+			dir_changed(new.node);
+	}
+	vnode_unref(node);
+	vnode_unref(victim);
+	return r;
+}
