@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attaching, slots, posting and waiting. Contract: danaus/shm/channel.h, danaus/proto/attach.h.
+ * Everything that comes from the service is trusted: it may do to this process what it likes. */
+#include "preload/channel.h"
+
+#include "danaus/proto/attach.h"
+#include "preload/fdtab.h"
+
+#define ATTACH_PATH   "/.danaus/attach"
+#define SPIN_CLOCKS   100000 /* about 40 us */
+#define SPIN_FEW      3000
+#define SPIN_MISS_MAX 16
+#define AF_UNIX_      1
+#define SCM_RIGHTS_   1
+#define SOL_SOCKET_   1
+#define SEQPACKET_    5
+#define CLOEXEC_      02000000
+#define NOSIGNAL_     0x4000
+#define CMSG_CLOEXEC_ 0x40000000
+
+struct unix_address {
+	uint16_t family;
+	char path[108];
+};
+
+union fd_control {
+	struct {
+		struct cmsg_header head;
+		int fd;
+	} one;
+	char room[64];
+};
+
+static long send_message(int socket, const struct iovec *iov, unsigned niov, int fd)
+{
+	union fd_control control = {.one = {{sizeof(struct cmsg_header) + sizeof(int), SOL_SOCKET_,
+					     SCM_RIGHTS_},
+					    fd}};
+	struct msg_header msg = {.iov = (struct iovec *)iov, .niov = niov};
+	long r;
+
+	if (fd >= 0) {
+		msg.control = &control;
+		msg.control_bytes = sizeof(control.one);
+	}
+	do
+		r = SYS(sendmsg, socket, &msg, NOSIGNAL_);
+	while (r == -EINTR);
+	return r;
+}
+
+static long receive_message(int socket, void *data, size_t len_bytes, int *ret_fd)
+{
+	union fd_control control;
+	struct iovec iov = {data, len_bytes};
+	struct msg_header msg = {
+	    .iov = &iov, .niov = 1, .control = &control, .control_bytes = sizeof(control)};
+	long r;
+
+	*ret_fd = -1;
+	do
+		r = SYS(recvmsg, socket, &msg, CMSG_CLOEXEC_);
+	while (r == -EINTR);
+	if (r >= 0 && msg.control_bytes >= sizeof(control.one) &&
+	    control.one.head.type == SCM_RIGHTS_)
+		*ret_fd = control.one.fd;
+	return r;
+}
+
+void limit_raise(void)
+{
+	struct rlimit_ now, raised;
+
+	if (SYS4(prlimit64, 0, RLIMIT_NOFILE, NULL, &now) < 0 ||
+	    now.soft >= (uint64_t)root.fd_limit || now.soft >= now.hard)
+		return;
+	raised = (struct rlimit_){now.hard, now.hard};
+	if (SYS4(prlimit64, 0, RLIMIT_NOFILE, &raised, NULL) < 0)
+		return;
+	root.soft_limit = (uint32_t)now.soft;
+	root.soft_raised = true;
+}
+
+/* Moves a descriptor of our own out of the program's sight and guards it. */
+static int guard(int fd)
+{
+	int limit = root_table()->light_limit < root.fd_limit ? root_table()->light_limit
+							      : root.fd_limit;
+	long high = SYS(fcntl, fd, F_DUPFD_CLOEXEC, limit - 8);
+
+	SYS(close, fd, 0, 0);
+	if (high >= 0)
+		fdtab_guard((int)high);
+	return (int)high;
+}
+
+static int connect_service(struct unix_address *address)
+{
+	long fd, r;
+
+	fd = SYS(socket, AF_UNIX_, SEQPACKET_ | CLOEXEC_, 0);
+	if (fd < 0)
+		return (int)fd;
+	r = SYS(connect, fd, address, sizeof(address->family) + sizeof(ATTACH_PATH));
+	if (r < 0) {
+		SYS(close, fd, 0, 0);
+		return (int)r;
+	}
+	return guard((int)fd);
+}
+
+static int say_hello(int socket, int *ret_memfd)
+{
+	struct attach_hello hello = {ATTACH_MAGIC, WIRE_VERSION, ATTACH_CLIENT, 0};
+	struct attach_welcome welcome;
+	struct iovec iov = {&hello, sizeof(hello)};
+	long r;
+
+	r = send_message(socket, &iov, 1, -1);
+	if (r < 0)
+		return (int)r;
+	r = receive_message(socket, &welcome, sizeof(welcome), ret_memfd);
+	if (r != sizeof(welcome))
+		return r < 0 ? (int)r : -ECONNRESET;
+	if (welcome.error)
+		return welcome.error;
+	if (*ret_memfd < 0 || welcome.channel_bytes != SHM_CHANNEL_BYTES ||
+	    welcome.nslots != SHM_SLOTS)
+		return -EPROTO;
+	return 0;
+}
+
+/* A page that reads 0 in a forked child. */
+static int make_live(void)
+{
+	long page = SYS6(mmap, NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			 0);
+
+	if (failed(page))
+		return (int)page;
+	if (SYS(madvise, page, 4096, MADV_WIPEONFORK) < 0) {
+		SYS(munmap, page, 4096, 0);
+		return -ENOSYS;
+	}
+	*(uint32_t *)page = 1;
+	root.live = (const uint32_t *)page;
+	return 0;
+}
+
+static int attach(void)
+{
+	struct unix_address address = {AF_UNIX_, ATTACH_PATH};
+	struct rlimit_ fsize;
+	int memfd = -1, r;
+	long p, fd;
+
+	r = fdtab_start();
+	if (r < 0)
+		return r;
+	limit_raise();
+	if (root.anchor < 0) {
+		/* O_PATH: what nobody intercepted fails with EBADF */
+		fd = GATE(openat, AT_FDCWD, "/.danaus/mounts", O_PATH | O_CLOEXEC, 0, 0);
+		if (fd < 0)
+			return (int)fd;
+		root.anchor = guard((int)fd);
+		if (root.anchor < 0)
+			return root.anchor;
+	}
+	r = connect_service(&address);
+	if (r < 0)
+		return r;
+	root.socket = r;
+	r = say_hello(root.socket, &memfd);
+	if (r == 0 && !root.live)
+		r = make_live();
+	if (r < 0) {
+		if (memfd >= 0)
+			SYS(close, memfd, 0, 0);
+		return r;
+	}
+	p = SYS6(mmap, NULL, SHM_CHANNEL_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	SYS(close, memfd, 0, 0);
+	if (failed(p))
+		return (int)p;
+	SYS(madvise, p, SHM_CHANNEL_BYTES, MADV_DONTFORK);
+	root.umask = (uint32_t)SYS(umask, 077, 0, 0);
+	SYS(umask, root.umask, 0, 0);
+	root.fsize_limit =
+	    SYS4(prlimit64, 0, RLIMIT_FSIZE, NULL, &fsize) < 0 ? UINT64_MAX : fsize.soft;
+	for (int i = 0; i < 3; i++)
+		if (SYS(fcntl, i, F_GETFD, 0) == -EBADF)
+			atomic_fetch_or(&root.low_closed, 1u << i);
+	atomic_store(&root.free_slots, ~0ull);
+	atomic_store_explicit(&root.channel, (struct shm_channel *)p, memory_order_release);
+	return 0;
+}
+
+int channel_attach(void)
+{
+	uint64_t signals;
+	int r = 0;
+
+	if (!root_on())
+		return -ENOTCONN;
+	if (root.attach_error)
+		return root.attach_error;
+	lock_take(&signals);
+	if (!atomic_load(&root.channel) && !root.attach_error) {
+		r = attach();
+		if (r < 0) {
+			if (root.socket >= 0) {
+				SYS(close, root.socket, 0, 0);
+				fdtab_unguard(root.socket);
+			}
+			root.socket = -1;
+			if (r != -EMFILE && r != -ENFILE && r != -ENOMEM && r != -EINTR)
+				root.attach_error = r;
+		}
+	}
+	lock_give(&signals);
+	return r < 0 ? r : root.attach_error;
+}
+
+static unsigned claim_slot(void)
+{
+	uint64_t free = atomic_load_explicit(&root.free_slots, memory_order_relaxed);
+	unsigned i = thread.slot;
+
+	for (;;) {
+		if (unlikely(!free)) { /* 64 calls are under way */
+			SYS(sched_yield, 0, 0, 0);
+			free = atomic_load_explicit(&root.free_slots, memory_order_relaxed);
+			continue;
+		}
+		if (!(free & 1ull << i))
+			i = (unsigned)__builtin_ctzll(free);
+		if (atomic_compare_exchange_weak_explicit(&root.free_slots, &free,
+							  free & ~(1ull << i), memory_order_acquire,
+							  memory_order_relaxed)) {
+			thread.slot = i;
+			return i;
+		}
+	}
+}
+
+static uint32_t own_tid(void)
+{
+	if (unlikely(!thread.tid || thread.generation != root.generation)) {
+		thread.tid = (uint32_t)SYS(gettid, 0, 0, 0);
+		thread.generation = root.generation;
+	}
+	return thread.tid;
+}
+
+void request_init(struct wire_request *request, unsigned op)
+{
+	memset(request, 0, offsetof(struct wire_request, set_attr));
+	request->op = (uint16_t)op;
+	request->version = WIRE_VERSION;
+	request->tid = own_tid();
+	request->umask = root.umask;
+	request->fsize_limit = root.fsize_limit;
+}
+
+int call_begin(struct call *call, unsigned op)
+{
+	struct shm_channel *channel;
+	int r;
+
+	call->slot = NULL;
+	r = channel_ready();
+	if (unlikely(r < 0))
+		return r;
+	channel = atomic_load_explicit(&root.channel, memory_order_relaxed);
+	call->index = claim_slot();
+	call->slot = &channel->slot[call->index];
+	call->payload = shm_payload(channel, call->index);
+	request_init(&call->slot->request, op);
+	return 0;
+}
+
+void call_end(struct call *call)
+{
+	if (!call->slot)
+		return;
+	call->slot = NULL;
+	atomic_fetch_or_explicit(&root.free_slots, 1ull << call->index, memory_order_release);
+}
+
+static bool service_gone(struct shm_channel *channel)
+{
+	struct pollfd_ end = {root.socket, 0, 0};
+
+	return atomic_load(&channel->dead) || SYS(poll, &end, 1, 0) > 0;
+}
+
+static int wait_asleep(struct shm_channel *channel, struct shm_slot *slot)
+{
+	struct timespec_ second = {1, 0};
+	uint32_t posted = SLOT_POSTED;
+
+	atomic_compare_exchange_strong(&slot->state, &posted, SLOT_POSTED | SLOT_WAITING);
+	while (atomic_load_explicit(&slot->state, memory_order_acquire) != SLOT_DONE) {
+		long r = SYS6(futex, &slot->state, FUTEX_WAIT, SLOT_POSTED | SLOT_WAITING, &second,
+			      NULL, 0);
+
+		if ((r == -ETIMEDOUT || atomic_load(&channel->dead)) && service_gone(channel) &&
+		    atomic_load(&slot->state) != SLOT_DONE)
+			return -EIO;
+	}
+	return 0;
+}
+
+/* Spins for as long as a wake-up would cost, and hardly at all once that has not been enough for a
+ * while: then only now and then, to notice when it is again. */
+static bool wait_spinning(struct shm_slot *slot)
+{
+	uint32_t misses = atomic_load_explicit(&root.spin_misses, memory_order_relaxed);
+	uint64_t clocks = misses < SPIN_MISS_MAX || misses % 64 == 0 ? SPIN_CLOCKS : SPIN_FEW;
+	uint64_t start = 0;
+
+	for (unsigned i = 0;; i++) {
+		if (atomic_load_explicit(&slot->state, memory_order_acquire) == SLOT_DONE) {
+			if (misses)
+				atomic_store_explicit(&root.spin_misses, 0, memory_order_relaxed);
+			return true;
+		}
+		cpu_relax();
+		if (i % 16 == 0) {
+			uint64_t now = cpu_clock();
+
+			if (!start)
+				start = now;
+			else if (now - start > clocks)
+				break;
+		}
+	}
+	atomic_store_explicit(&root.spin_misses, misses + 1, memory_order_relaxed);
+	return false;
+}
+
+int call_run(struct call *call)
+{
+	struct shm_channel *channel = atomic_load_explicit(&root.channel, memory_order_relaxed);
+	struct shm_slot *slot = call->slot;
+	int r;
+
+	if (unlikely(atomic_load_explicit(&channel->dead, memory_order_relaxed)))
+		return -EIO;
+	atomic_store_explicit(&slot->state, SLOT_POSTED, memory_order_release);
+	atomic_fetch_or(&channel->doorbell, 1ull << call->index);
+	if (atomic_load(&channel->bell_asleep) == 1 &&
+	    atomic_exchange(&channel->bell_asleep, 0) == 1)
+		SYS6(futex, &channel->bell_asleep, FUTEX_WAKE, 1, NULL, NULL, 0);
+	if (!root_table()->spin || !wait_spinning(slot)) {
+		r = wait_asleep(channel, slot);
+		if (r < 0)
+			return r;
+	}
+	r = slot->reply.error;
+	return r > 0 ? -EPROTO : r;
+}
+
+int socket_request(struct wire_request *request, const char *path, int send_fd,
+		   struct wire_reply *ret_reply, int *ret_fd)
+{
+	struct iovec iov[2] = {{request, sizeof(*request)}, {(void *)path, 0}};
+	uint64_t signals;
+	int fd = -1;
+	long r;
+
+	r = channel_ready();
+	if (r < 0)
+		return (int)r;
+	if (path)
+		request->len1 = (uint32_t)(iov[1].iov_len = strlen(path) + 1);
+	lock_take(&signals);
+	r = send_message(root.socket, iov, path ? 2 : 1, send_fd);
+	if (r >= 0)
+		r = receive_message(root.socket, ret_reply, sizeof(*ret_reply), &fd);
+	lock_give(&signals);
+	if (r < (long)sizeof(*ret_reply))
+		r = -EIO;
+	else
+		r = ret_reply->error;
+	if (r < 0 || !ret_fd) {
+		if (fd >= 0)
+			SYS(close, fd, 0, 0);
+	} else if (fd < 0) {
+		r = -EPROTO;
+	} else {
+		*ret_fd = fd;
+	}
+	return r < 0 ? (int)r : 0;
+}

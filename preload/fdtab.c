@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The descriptor table. Any thread, any signal handler; see fdtab.h for the rules. */
+#include "preload/fdtab.h"
+
+#define FD_LIMIT_MAX  (1 << 20)
+#define FILES_MAX     65536u
+
+/* An entry: one of these, or FILE | flags | the open file's index. */
+enum { FD_UNKNOWN, FD_NATIVE, FD_PARKED, FD_GUARDED };
+#define FD_FILE	   0x80000000u
+#define FD_CLOEXEC_ 0x40000000u /* light only */
+#define FD_NAMED   0x20000000u
+#define FD_INDEX   0x00ffffffu
+
+static struct {
+	_Atomic int parked[FD_PARKED_MAX];
+	_Atomic int high;	 /* numbers in use are below */
+	_Atomic uint32_t nlight; /* entries that would mean nothing in another process */
+	_Atomic uint32_t hint;	 /* where a free open file may be */
+	_Atomic uint32_t moving; /* descriptors are being exchanged under their numbers */
+} tab;
+
+int fdtab_start(void)
+{
+	struct rlimit_ limit;
+	size_t fds_bytes, files_bytes = FILES_MAX * sizeof(struct ofile);
+	long p;
+
+	if (root.fds)
+		return 0;
+	if (SYS4(prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) < 0)
+		return -EMFILE;
+	root.fd_limit = limit.hard < FD_LIMIT_MAX ? (int)limit.hard : FD_LIMIT_MAX;
+	if (root.fd_limit <= root.fd_base + 32)
+		return -EMFILE;
+	fds_bytes = (size_t)(root.fd_limit - root.fd_base) * sizeof(*root.fds);
+	p = SYS6(mmap, NULL, fds_bytes + files_bytes, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (failed(p))
+		return (int)p;
+	root.files = (struct ofile *)p;
+	root.fds = (_Atomic uint32_t *)(p + (long)files_bytes);
+	return 0;
+}
+
+static _Atomic uint32_t *entry_of(int fd)
+{
+	return fd >= root.fd_base && fd < root.fd_limit ? &root.fds[fd - root.fd_base] : NULL;
+}
+
+int fd_high(void)
+{
+	return atomic_load(&tab.high);
+}
+
+static void note_high(int fd)
+{
+	int high = atomic_load(&tab.high);
+
+	while (fd >= high && !atomic_compare_exchange_weak(&tab.high, &high, fd + 1))
+		;
+}
+
+void fdtab_guard(int fd)
+{
+	_Atomic uint32_t *entry = entry_of(fd);
+
+	if (entry)
+		atomic_store(entry, FD_GUARDED);
+}
+
+void fdtab_unguard(int fd)
+{
+	_Atomic uint32_t *entry = root.fds ? entry_of(fd) : NULL;
+
+	if (entry)
+		atomic_store(entry, FD_UNKNOWN);
+}
+
+uint32_t ofile_index(const struct ofile *file)
+{
+	return (uint32_t)(file - root.files);
+}
+
+struct ofile *ofile_at(uint32_t index)
+{
+	return &root.files[index];
+}
+
+struct ofile *ofile_new(uint32_t handle, uint32_t flags, uint32_t mode)
+{
+	uint32_t hint = atomic_load_explicit(&tab.hint, memory_order_relaxed);
+
+	for (uint32_t n = 0; n < FILES_MAX; n++) {
+		struct ofile *file = &root.files[(hint + n) % FILES_MAX];
+		uint32_t none = 0;
+
+		if (!atomic_compare_exchange_strong(&file->refs, &none, 1))
+			continue;
+		atomic_store_explicit(&tab.hint, hint + n + 1, memory_order_relaxed);
+		file->handle = handle;
+		file->flags = flags;
+		file->type = mode & S_IFMT;
+		atomic_store_explicit(&file->numbers, 0, memory_order_relaxed);
+		return file;
+	}
+	return NULL;
+}
+
+struct ofile *ofile_ref(struct ofile *file)
+{
+	atomic_fetch_add(&file->refs, 1);
+	return file;
+}
+
+static int close_handle(uint32_t handle)
+{
+	struct call call;
+	int r;
+
+	if (WIRE_IS_ROOT(handle))
+		return 0;
+	r = call_begin(&call, WIRE_CLOSE);
+	if (r < 0)
+		return r;
+	call_request(&call)->handle = handle;
+	r = call_run(&call);
+	call_end(&call);
+	return r;
+}
+
+int ofile_put(struct ofile *file)
+{
+	uint32_t handle = file->handle, hint;
+
+	if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
+		return 0;
+	hint = ofile_index(file);
+	atomic_store_explicit(&tab.hint, hint, memory_order_relaxed);
+	return close_handle(handle);
+}
+
+/* The open file that entry holds now, with a reference; NULL when it changed under us. */
+static struct ofile *file_of(_Atomic uint32_t *entry, uint32_t value)
+{
+	struct ofile *file = &root.files[value & FD_INDEX];
+	uint32_t refs = atomic_load_explicit(&file->refs, memory_order_relaxed);
+
+	do {
+		if (!refs)
+			return NULL;
+	} while (!atomic_compare_exchange_weak_explicit(
+	    &file->refs, &refs, refs + 1, memory_order_acq_rel, memory_order_relaxed));
+	if (((atomic_load_explicit(entry, memory_order_acquire) ^ value) & (FD_FILE | FD_INDEX)) ==
+	    0)
+		return file;
+	ofile_put(file);
+	return NULL;
+}
+
+/* An inherited or injected number: the service knows what it names. */
+static int adopt(int fd, _Atomic uint32_t *entry, struct ofile **ret)
+{
+	const struct mount_table *table = root_table();
+	struct wire_request request;
+	struct wire_reply reply;
+	struct ofile *file;
+	struct stat st;
+	uint32_t unknown = FD_UNKNOWN;
+	int r;
+
+	if (SYS(fstat, fd, &st, 0) < 0)
+		return -EBADF;
+	if (!device_is(st.st_dev, table->anchor_dev_major, table->anchor_dev_minor)) {
+		if (entry)
+			atomic_compare_exchange_strong(entry, &unknown, FD_NATIVE);
+		return 0;
+	}
+	if (!entry || channel_attach() < 0)
+		return 0;
+	request_init(&request, WIRE_ADOPT);
+	r = socket_request(&request, NULL, fd, &reply, NULL);
+	if (r < 0)
+		return r == -EBADF ? r : 0;
+	file = ofile_new((uint32_t)reply.value, (uint32_t)reply.value2, reply.attr.mode);
+	if (!file) {
+		close_handle((uint32_t)reply.value);
+		return -EMFILE;
+	}
+	atomic_store(&file->numbers, 1);
+	ofile_ref(file);
+	if (!atomic_compare_exchange_strong(entry, &unknown,
+					    FD_FILE | FD_NAMED | ofile_index(file))) {
+		ofile_put(file);
+		ofile_put(file);
+		return fd_find_slow(fd, ret);
+	}
+	note_high(fd);
+	*ret = file;
+	return 1;
+}
+
+int fd_find_slow(int fd, struct ofile **ret)
+{
+	_Atomic uint32_t *entry;
+
+	if (thread.vfork_child || !root_on() || fd < root.fd_base)
+		return 0;
+	root_check_fork();
+	if (unlikely(!root.fds)) {
+		uint64_t signals;
+		int r;
+
+		lock_take(&signals);
+		r = fdtab_start();
+		lock_give(&signals);
+		if (r < 0)
+			return 0;
+	}
+	entry = entry_of(fd);
+	for (;;) {
+		uint32_t value =
+		    entry ? atomic_load_explicit(entry, memory_order_acquire) : FD_UNKNOWN;
+
+		if (likely(value & FD_FILE)) {
+			*ret = file_of(entry, value);
+			if (likely(*ret != NULL))
+				return 1;
+			continue;
+		}
+		if (value == FD_NATIVE)
+			return 0;
+		if (value == FD_PARKED || value == FD_GUARDED)
+			return -EBADF;
+		return adopt(fd, entry, ret);
+	}
+}
+
+bool fd_is_ours(int fd)
+{
+	struct ofile *file;
+
+	if (fd_find(fd, &file) <= 0)
+		return false;
+	ofile_put(file);
+	return true;
+}
+
+static int take_parked(int min)
+{
+	for (unsigned i = 0; i < FD_PARKED_MAX; i++) {
+		int fd = atomic_load_explicit(&tab.parked[i], memory_order_relaxed);
+
+		if (fd && fd >= min && atomic_compare_exchange_strong(&tab.parked[i], &fd, 0))
+			return fd;
+	}
+	return -1;
+}
+
+static bool unpark(int fd)
+{
+	for (unsigned i = 0; i < FD_PARKED_MAX; i++) {
+		int there = fd;
+
+		if (atomic_compare_exchange_strong(&tab.parked[i], &there, 0))
+			return true;
+	}
+	return false;
+}
+
+/* A number's old meaning ends: what it held is let go. */
+static int let_go(uint32_t value)
+{
+	struct ofile *file = &root.files[value & FD_INDEX];
+
+	if (!(value & FD_FILE))
+		return 0;
+	if (!(value & FD_NAMED))
+		atomic_fetch_sub(&tab.nlight, 1);
+	if (atomic_fetch_sub(&file->numbers, 1) > 1 && root.locks_used) {
+		/* POSIX: any close drops the process's record locks on the file */
+		struct call call;
+
+		if (call_begin(&call, WIRE_LOCK) == 0) {
+			struct wire_lock all = {.type = F_UNLCK};
+
+			call_request(&call)->handle = file->handle;
+			call_request(&call)->mode = F_SETLK;
+			call_request(&call)->len1 = sizeof(all);
+			memcpy(call.payload, &all, sizeof(all));
+			call_run(&call);
+		}
+		call_end(&call);
+	}
+	return ofile_put(file);
+}
+
+static void set_light(int fd, struct ofile *file, bool cloexec)
+{
+	uint32_t old;
+
+	atomic_fetch_add(&file->numbers, 1);
+	atomic_fetch_add(&tab.nlight, 1);
+	old = atomic_exchange(entry_of(fd),
+			      FD_FILE | (cloexec ? FD_CLOEXEC_ : 0) | ofile_index(file));
+	let_go(old); /* something closed this number behind our back */
+	note_high(fd);
+}
+
+int fd_install(struct ofile *file, int min, bool cloexec)
+{
+	long fd = take_parked(min);
+
+	if (min < root.fd_base)
+		min = root.fd_base;
+	if (fd < 0) {
+		fd = SYS(fcntl, root.anchor, F_DUPFD_CLOEXEC, min);
+		if (fd == -EINVAL || fd == -EMFILE) { /* somebody lowered the limit */
+			limit_raise();
+			fd = SYS(fcntl, root.anchor, F_DUPFD_CLOEXEC, min);
+		}
+		if (fd < 0)
+			return (int)fd;
+		if (fd >= root.fd_limit || fd >= root_table()->light_limit) {
+			SYS(close, fd, 0, 0);
+			return -EMFILE;
+		}
+	}
+	set_light((int)fd, file, cloexec);
+	return (int)fd;
+}
+
+int fd_install_at(struct ofile *file, int fd, bool cloexec)
+{
+	_Atomic uint32_t *entry = entry_of(fd);
+	long r;
+
+	if (!entry || atomic_load(entry) == FD_GUARDED)
+		return -EBADF;
+	unpark(fd);
+	r = SYS(dup3, root.anchor, fd, O_CLOEXEC);
+	if (r == -EBADF) {
+		limit_raise();
+		r = SYS(dup3, root.anchor, fd, O_CLOEXEC);
+	}
+	if (r < 0)
+		return (int)r;
+	set_light(fd, file, cloexec);
+	return fd;
+}
+
+static void park(int fd, _Atomic uint32_t *entry)
+{
+	if (!atomic_load(&tab.moving)) {
+		for (unsigned i = 0; i < FD_PARKED_MAX; i++) {
+			int none = 0;
+
+			if (atomic_load_explicit(&tab.parked[i], memory_order_relaxed) == 0 &&
+			    atomic_compare_exchange_strong(&tab.parked[i], &none, fd))
+				return;
+		}
+	} else {
+		uint64_t signals;
+
+		/* somebody may just be putting a name under this number */
+		lock_take(&signals);
+		lock_give(&signals);
+	}
+	atomic_store(entry, FD_UNKNOWN);
+	SYS(close, fd, 0, 0);
+}
+
+int fd_close(int fd, int *ret_error)
+{
+	_Atomic uint32_t *entry;
+	uint32_t value;
+
+	if (thread.vfork_child || !root_on() || fd < root.fd_base)
+		return 0;
+	root_check_fork();
+	if (!root.fds || !(entry = entry_of(fd)))
+		return 0;
+	value = atomic_load(entry);
+	do {
+		if (value == FD_PARKED || value == FD_GUARDED)
+			return -EBADF;
+		if (!(value & FD_FILE)) {
+			atomic_compare_exchange_strong(entry, &value, FD_UNKNOWN);
+			return 0;
+		}
+	} while (!atomic_compare_exchange_weak(entry, &value,
+					       value & FD_NAMED ? FD_UNKNOWN : FD_PARKED));
+	if (value & FD_NAMED)
+		SYS(close, fd, 0, 0);
+	else
+		park(fd, entry);
+	*ret_error = let_go(value);
+	return 1;
+}
+
+void fd_forget(int fd)
+{
+	_Atomic uint32_t *entry;
+	uint32_t value;
+
+	if (fd < root.fd_base || thread.vfork_child || !root_on())
+		return;
+	root_check_fork();
+	if (!root.fds || !(entry = entry_of(fd)))
+		return;
+	value = atomic_load(entry);
+	if (value != FD_PARKED && value != FD_GUARDED)
+		let_go(atomic_exchange(entry, FD_UNKNOWN));
+}
+
+void fd_set_native(int fd)
+{
+	_Atomic uint32_t *entry;
+
+	if (thread.vfork_child || !root.fds || !(entry = entry_of(fd)))
+		return;
+	unpark(fd);
+	let_go(atomic_exchange(entry, FD_NATIVE));
+	note_high(fd);
+}
+
+bool fd_is_guarded(int fd)
+{
+	_Atomic uint32_t *entry = root.fds ? entry_of(fd) : NULL;
+
+	return entry && atomic_load(entry) == FD_GUARDED;
+}
+
+int fd_cloexec(int fd)
+{
+	_Atomic uint32_t *entry = entry_of(fd);
+	uint32_t value = entry ? atomic_load(entry) : 0;
+
+	if (!(value & FD_FILE) || value & FD_NAMED)
+		return -ENOENT;
+	return (value & FD_CLOEXEC_) != 0;
+}
+
+int fd_set_cloexec(int fd, bool on)
+{
+	_Atomic uint32_t *entry = entry_of(fd);
+	uint32_t value = entry ? atomic_load(entry) : 0;
+
+	do {
+		if (!(value & FD_FILE) || value & FD_NAMED)
+			return -ENOENT;
+	} while (!atomic_compare_exchange_weak(
+	    entry, &value, on ? value | FD_CLOEXEC_ : value & ~FD_CLOEXEC_));
+	return 0;
+}
+
+/* Puts the descriptor `with` under each number of file, and what the entries become. */
+static void exchange_numbers(struct ofile *file, int with, bool named)
+{
+	uint64_t signals;
+	int high = atomic_load(&tab.high);
+
+	lock_take(&signals);
+	atomic_fetch_add(&tab.moving, 1);
+	for (int fd = root.fd_base; fd < high; fd++) {
+		_Atomic uint32_t *entry = entry_of(fd);
+		uint32_t value = atomic_load(entry);
+		bool cloexec = (value & FD_CLOEXEC_) != 0;
+
+		if (!(value & FD_FILE) || &root.files[value & FD_INDEX] != file ||
+		    (named && value & FD_NAMED))
+			continue;
+		if (value & FD_NAMED)
+			cloexec = (SYS(fcntl, fd, F_GETFD, 0) & FD_CLOEXEC) != 0;
+		if (SYS(dup3, with, fd, cloexec ? O_CLOEXEC : 0) < 0)
+			continue;
+		if (named) {
+			if (atomic_compare_exchange_strong(entry, &value,
+							   FD_FILE | FD_NAMED | (value & FD_INDEX)))
+				atomic_fetch_sub(&tab.nlight, 1);
+		} else if (atomic_compare_exchange_strong(entry, &value, FD_NATIVE)) {
+			if (!(value & FD_NAMED))
+				atomic_fetch_sub(&tab.nlight, 1);
+			atomic_fetch_sub(&file->numbers, 1);
+			atomic_fetch_sub(&file->refs, 1); /* the caller's is still there */
+		}
+	}
+	atomic_fetch_sub(&tab.moving, 1);
+	lock_give(&signals);
+}
+
+static int request_fd(struct ofile *file, unsigned op, int *ret_fd)
+{
+	struct wire_request request;
+	struct wire_reply reply;
+
+	request_init(&request, op);
+	request.handle = file->handle;
+	return socket_request(&request, NULL, -1, &reply, ret_fd);
+}
+
+int file_kernel_fd(struct ofile *file, int *ret_fd)
+{
+	return request_fd(file, WIRE_KERNEL_FILE, ret_fd);
+}
+
+int file_to_kernel(struct ofile *file)
+{
+	int fd, r;
+
+	r = file_kernel_fd(file, &fd);
+	if (r < 0)
+		return r;
+	exchange_numbers(file, fd, false);
+	SYS(close, fd, 0, 0);
+	return 0;
+}
+
+static int file_export(struct ofile *file)
+{
+	int fd, r;
+
+	if (!root_table()->notify)
+		return file_to_kernel(file);
+	r = request_fd(file, WIRE_NAME, &fd);
+	if (r < 0)
+		return r;
+	exchange_numbers(file, fd, true);
+	SYS(close, fd, 0, 0);
+	return 0;
+}
+
+static int export_entry(int fd, bool only_inherited)
+{
+	_Atomic uint32_t *entry = entry_of(fd);
+	uint32_t value = entry ? atomic_load(entry) : 0;
+	struct ofile *file;
+	int r;
+
+	if (!(value & FD_FILE) || (only_inherited && value & FD_CLOEXEC_) ||
+	    (value & FD_NAMED && root_table()->notify))
+		return 0;
+	file = file_of(entry, value);
+	if (!file)
+		return 0;
+	r = file_export(file);
+	ofile_put(file);
+	return r;
+}
+
+int fd_export(int fd)
+{
+	if (fd < root.fd_base || thread.vfork_child || !root_on() || !root.fds)
+		return 0;
+	root_check_fork();
+	return export_entry(fd, false);
+}
+
+void fd_export_all(bool only_inherited)
+{
+	if (thread.vfork_child || !root.fds || !atomic_load(&tab.nlight))
+		return;
+	root_check_fork();
+	for (int fd = root.fd_base, high = fd_high(); fd < high; fd++)
+		export_entry(fd, only_inherited);
+}
+
+/* Handles belong to the parent; named numbers are found again when they are used. */
+void fdtab_forked(void)
+{
+	int high = fd_high();
+
+	if (!root.fds)
+		return;
+	for (int fd = root.fd_base; fd < high; fd++) {
+		_Atomic uint32_t *entry = entry_of(fd);
+		uint32_t value = atomic_load(entry);
+
+		if (!(value & FD_FILE))
+			continue;
+		if (!(value & FD_NAMED))
+			SYS(close, fd, 0, 0);
+		atomic_store(&root.files[value & FD_INDEX].refs, 0);
+		atomic_store(entry, FD_UNKNOWN);
+	}
+	atomic_store(&tab.nlight, 0);
+	atomic_store(&tab.moving, 0);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests on open files, and those whose only result is an error. */
+#include "preload/wrap.h"
+
+/* Operations whose target may be a path: on an open file the path is empty. */
+static bool takes_target(unsigned op)
+{
+	switch (op) {
+	case WIRE_OPEN:
+	case WIRE_STAT:
+	case WIRE_SETATTR:
+	case WIRE_ACCESS:
+	case WIRE_READLINK:
+	case WIRE_STATFS:
+	case WIRE_GETXATTR:
+	case WIRE_SETXATTR:
+	case WIRE_LISTXATTR:
+	case WIRE_REMOVEXATTR:
+		return true;
+	default:
+		return false;
+	}
+}
+
+int file_run(struct ofile *file, const struct path_args *args, struct call *call)
+{
+	struct wire_request *request;
+	int r;
+
+	r = call_begin(call, args->op);
+	if (r < 0)
+		return r;
+	request = call_request(call);
+	request->handle = file->handle;
+	request->flags = args->flags;
+	request->mode = args->mode;
+	request->set = args->set;
+	request->offset = args->offset;
+	request->size = args->size;
+	if (args->set_attr)
+		request->set_attr = *args->set_attr;
+	if (takes_target(args->op)) {
+		call->payload[0] = '\0';
+		request->len1 = 1;
+	}
+	if (args->data) {
+		memcpy(call->payload + request->len1, args->data, args->data_bytes);
+		if (request->len1)
+			request->len2 = args->data_bytes;
+		else
+			request->len1 = args->data_bytes;
+	}
+	return call_run(call);
+}
+
+int file_do(struct ofile *file, const struct path_args *args)
+{
+	struct call call;
+	int r = file_run(file, args, &call);
+
+	call_end(&call);
+	return r;
+}
+
+int path_do(struct target *target, const struct path_args *args)
+{
+	struct call call;
+	int r = path_run(target, args, &call);
+
+	call_end(&call);
+	return r;
+}

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Data: reads and writes of any size and shape over payloads of one size, and what moves data
+ * between two descriptors. */
+#include "preload/wrap.h"
+
+#define IO_MAX	     0x7ffff000ul /* as the kernel's MAX_RW_COUNT */
+#define SIGXFSZ_     25
+#define RWF_HIPRI_   1
+#define RWF_DSYNC_   2
+#define RWF_SYNC_    4
+#define RWF_NOWAIT_  8
+#define RWF_APPEND_  16
+
+/* A place in a vector of buffers. */
+struct cursor {
+	const struct iovec *iov;
+	size_t done; /* of iov[0] */
+};
+
+/* Moves len_bytes between the buffers and a payload. */
+static void move(struct cursor *at, char *payload, size_t len_bytes, bool in)
+{
+	while (len_bytes) {
+		size_t room = at->iov->iov_len - at->done;
+		size_t n = room < len_bytes ? room : len_bytes;
+		char *buf = (char *)at->iov->iov_base + at->done;
+
+		if (in)
+			memcpy(payload, buf, n);
+		else
+			memcpy(buf, payload, n);
+		payload += n;
+		len_bytes -= n;
+		at->done += n;
+		if (at->done == at->iov->iov_len) {
+			at->iov++;
+			at->done = 0;
+		}
+	}
+}
+
+/* The bytes a vector asks for, at most IO_MAX; -EINVAL, -EFAULT. */
+static long total_bytes(const struct iovec *iov, long niov)
+{
+	size_t total = 0;
+
+	if (niov < 0 || niov > 1024)
+		return -EINVAL;
+	if (niov && bad_address(iov, sizeof(*iov) * (size_t)niov))
+		return -EFAULT;
+	for (long i = 0; i < niov; i++) {
+		if ((long)iov[i].iov_len < 0)
+			return -EINVAL;
+		if (iov[i].iov_len && bad_address(iov[i].iov_base, iov[i].iov_len))
+			return -EFAULT;
+		total += iov[i].iov_len;
+		if ((long)total < 0)
+			return -EINVAL;
+	}
+	return total > IO_MAX ? (long)IO_MAX : (long)total;
+}
+
+static long transfer(struct ofile *f, struct cursor at, size_t total, uint64_t offset,
+		     uint32_t flags, bool write)
+{
+	size_t done = 0, chunk, moved;
+	struct call call;
+	long r;
+
+	do {
+		struct wire_request *request;
+
+		chunk = total - done < WIRE_PAYLOAD_MAX ? total - done : WIRE_PAYLOAD_MAX;
+		r = call_begin(&call, write ? WIRE_WRITE : WIRE_READ);
+		if (r < 0)
+			break;
+		request = call_request(&call);
+		request->handle = f->handle;
+		request->offset = offset == AT_POSITION ? AT_POSITION : offset + done;
+		request->size = chunk;
+		request->flags = flags;
+		if (write) {
+			request->len1 = (uint32_t)chunk;
+			move(&at, call.payload, chunk, true);
+		}
+		r = call_run(&call);
+		moved = r < 0 ? 0 : call_reply(&call)->value;
+		if (moved > chunk)
+			moved = chunk;
+		if (!write)
+			move(&at, call.payload, moved, false);
+		call_end(&call);
+		done += moved;
+	} while (r == 0 && moved == chunk && done < total);
+	call_end(&call);
+	if (unlikely(r == -EFBIG) && write && !done && root.fsize_limit != UINT64_MAX)
+		SYS(tgkill, SYS(getpid, 0, 0, 0), SYS(gettid, 0, 0, 0), SIGXFSZ_);
+	return done ? (long)done : r;
+}
+
+long io_read(struct ofile *f, void *buf, size_t len_bytes, uint64_t offset)
+{
+	struct iovec iov = {buf, len_bytes > IO_MAX ? IO_MAX : len_bytes};
+
+	if (offset != AT_POSITION && (long)offset < 0)
+		return -EINVAL;
+	if (len_bytes && bad_address(buf, len_bytes))
+		return -EFAULT;
+	return transfer(f, (struct cursor){&iov, 0}, iov.iov_len, offset, 0, false);
+}
+
+long io_write(struct ofile *f, const void *buf, size_t len_bytes, uint64_t offset)
+{
+	struct iovec iov = {(void *)buf, len_bytes > IO_MAX ? IO_MAX : len_bytes};
+
+	if (offset != AT_POSITION && (long)offset < 0)
+		return -EINVAL;
+	if (len_bytes && bad_address(buf, len_bytes))
+		return -EFAULT;
+	return transfer(f, (struct cursor){&iov, 0}, iov.iov_len, offset, 0, true);
+}
+
+long io_readv(struct ofile *f, const struct iovec *iov, long niov, uint64_t offset, int flags)
+{
+	long total = total_bytes(iov, niov);
+
+	if (total < 0)
+		return total;
+	if (flags & ~(RWF_HIPRI_ | RWF_NOWAIT_))
+		return -EOPNOTSUPP;
+	return transfer(f, (struct cursor){iov, 0}, (size_t)total, offset, 0, false);
+}
+
+long io_writev(struct ofile *f, const struct iovec *iov, long niov, uint64_t offset, int flags)
+{
+	long total = total_bytes(iov, niov), r;
+
+	if (total < 0)
+		return total;
+	if (flags & ~(RWF_HIPRI_ | RWF_DSYNC_ | RWF_SYNC_ | RWF_APPEND_))
+		return -EOPNOTSUPP;
+	r = transfer(f, (struct cursor){iov, 0}, (size_t)total, offset,
+		     (uint32_t)(flags & RWF_APPEND_), true);
+	if (r > 0 && flags & (RWF_DSYNC_ | RWF_SYNC_)) {
+		long synced = io_sync(f, !(flags & RWF_SYNC_));
+
+		r = synced < 0 ? synced : r;
+	}
+	return r;
+}
+
+long io_seek(struct ofile *f, long offset, int whence)
+{
+	struct path_args args = {
+	    .op = WIRE_SEEK, .offset = (uint64_t)offset, .mode = (uint32_t)whence};
+	struct call call;
+	long r = file_run(f, &args, &call);
+
+	if (r == 0)
+		r = (long)call_reply(&call)->value;
+	call_end(&call);
+	return r;
+}
+
+long do_lseek(int fd, long offset, int whence)
+{
+	return FD_CALL(fd, io_seek(f, offset, whence), SYS(lseek, fd, offset, whence));
+}
+
+long io_sync(struct ofile *f, bool data_only)
+{
+	struct path_args args = {.op = WIRE_FSYNC, .flags = data_only};
+
+	return file_do(f, &args);
+}
+
+long io_allocate(struct ofile *f, int mode, long offset, long len_bytes)
+{
+	struct path_args args = {.op = WIRE_ALLOCATE,
+				 .mode = (uint32_t)mode,
+				 .offset = (uint64_t)offset,
+				 .size = (uint64_t)len_bytes};
+
+	if (offset < 0 || len_bytes <= 0)
+		return -EINVAL;
+	return file_do(f, &args);
+}
+
+int do_posix_fallocate(int fd, long offset, long len_bytes)
+{
+	long r = FD_CALL(fd, io_allocate(f, 0, offset, len_bytes),
+			 -LIBC(int, posix_fallocate)(fd, offset, len_bytes));
+
+	return (int)-r;
+}
+
+int do_posix_fadvise(int fd, long offset, long len_bytes, int advice)
+{
+	long r = FD_CALL(fd, advice < 0 || advice > 5 || len_bytes < 0 ? -EINVAL : 0,
+			 SYS4(fadvise64, fd, offset, len_bytes, advice));
+
+	return (int)-r;
+}
+
+/* From a file of ours into a descriptor of the kernel's, over a payload. */
+static long send_out(int out, struct ofile *in, long *offset, size_t len_bytes)
+{
+	long done = 0, n, r = 0;
+
+	while (len_bytes) {
+		struct call call;
+
+		n = len_bytes < WIRE_PAYLOAD_MAX ? (long)len_bytes : (long)WIRE_PAYLOAD_MAX;
+		r = call_begin(&call, WIRE_READ);
+		if (r < 0)
+			break;
+		call_request(&call)->handle = in->handle;
+		call_request(&call)->offset = offset ? (uint64_t)(*offset + done) : AT_POSITION;
+		call_request(&call)->size = (uint64_t)n;
+		r = call_run(&call);
+		if (r == 0) {
+			n = (long)call_reply(&call)->value;
+			r = n ? SYS(write, out, call.payload, n) : 0;
+		}
+		call_end(&call);
+		if (r < n && !offset) /* what was read and not sent stays unread */
+			io_seek(in, (r > 0 ? r : 0) - n, 1 /* SEEK_CUR */);
+		if (r <= 0)
+			break;
+		done += r;
+		len_bytes -= (size_t)r;
+		if (r < n)
+			break;
+	}
+	if (offset)
+		*offset += done;
+	return done ? done : r;
+}
+
+/* From a descriptor of the kernel's into a file of ours. */
+static long send_in(struct ofile *out, int in, long *offset, size_t len_bytes)
+{
+	long done = 0, r = 0;
+
+	while (len_bytes) {
+		struct call call;
+		size_t n = len_bytes < WIRE_PAYLOAD_MAX ? len_bytes : WIRE_PAYLOAD_MAX;
+
+		r = call_begin(&call, WIRE_WRITE);
+		if (r < 0)
+			break;
+		r = offset ? SYS4(pread64, in, call.payload, n, *offset + done)
+			   : SYS(read, in, call.payload, n);
+		if (r > 0) {
+			call_request(&call)->handle = out->handle;
+			call_request(&call)->offset = AT_POSITION;
+			call_request(&call)->len1 = (uint32_t)r;
+			call_request(&call)->size = (uint64_t)r;
+			r = call_run(&call);
+			if (r == 0)
+				r = (long)call_reply(&call)->value;
+		}
+		call_end(&call);
+		if (r <= 0)
+			break;
+		done += r;
+		len_bytes -= (size_t)r;
+	}
+	if (offset)
+		*offset += done;
+	return done ? done : r;
+}
+
+static long copy(struct ofile *in, long *in_offset, struct ofile *out, long *out_offset,
+		 size_t len_bytes)
+{
+	struct call call;
+	long r = call_begin(&call, WIRE_COPY);
+
+	if (r == 0) {
+		struct wire_request *request = call_request(&call);
+
+		request->handle = in->handle;
+		request->handle2 = out->handle;
+		request->offset = in_offset ? (uint64_t)*in_offset : AT_POSITION;
+		request->offset2 = out_offset ? (uint64_t)*out_offset : AT_POSITION;
+		request->size = len_bytes > IO_MAX ? IO_MAX : len_bytes;
+		r = call_run(&call);
+		if (r == 0)
+			r = (long)call_reply(&call)->value;
+	}
+	call_end(&call);
+	if (r > 0 && in_offset)
+		*in_offset += r;
+	if (r > 0 && out_offset)
+		*out_offset += r;
+	return r;
+}
+
+/* Runs `both`, `first`, `second` or `none` by who owns the two descriptors; a, b: our files. */
+#define TWO_FDS(fd1, fd2, both, first, second, none)                                               \
+	({                                                                                         \
+		struct ofile *a = NULL, *b = NULL;                                                 \
+		int one_ = fd_find(fd1, &a), two_ = fd_find(fd2, &b);                              \
+		long r_ = one_ < 0 ? one_                                                          \
+			  : two_ < 0 ? two_                                                        \
+			  : one_ ? (two_ ? (both) : (first))                                       \
+				 : (two_ ? (second) : (none));                                     \
+		if (one_ > 0)                                                                      \
+			ofile_put(a);                                                              \
+		if (two_ > 0)                                                                      \
+			ofile_put(b);                                                              \
+		r_;                                                                                \
+	})
+
+long do_sendfile(int out, int in, long *offset, size_t len_bytes)
+{
+	if (offset && *offset < 0)
+		return -EINVAL;
+	return TWO_FDS(out, in, copy(b, offset, a, NULL, len_bytes),
+		       send_in(a, in, offset, len_bytes), send_out(out, b, offset, len_bytes),
+		       SYS4(sendfile, out, in, offset, len_bytes));
+}
+
+long do_copy_file_range(int in, long *in_offset, int out, long *out_offset, size_t len_bytes,
+			unsigned flags)
+{
+	/* across file systems the kernel says EXDEV, and programs know how to go on */
+	return TWO_FDS(in, out,
+		       flags ? -EINVAL : copy(a, in_offset, b, out_offset, len_bytes), -EXDEV,
+		       -EXDEV,
+		       SYS6(copy_file_range, in, in_offset, out, out_offset, len_bytes, flags));
+}
