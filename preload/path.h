@@ -5,6 +5,7 @@
 #pragma once
 
 #include "preload/fdtab.h"
+#include "preload/lexical.h"
 
 struct target {
 	int dirfd;
@@ -53,10 +54,3 @@ int target_kernel_dir(struct target *target, int *ret_fd);
 
 /* The working directory changed, or may have. */
 void path_forget_cwd(bool put);
-
-/* The longest mount whose path is a prefix of the absolute path, component by component, before any
- * "..": *ret_rest is what follows. NULL: none. */
-const struct mount_entry *path_match(const struct mount_table *table, const char *path,
-				     const char **ret_rest);
-/* N of "/proc/self/fd/N", "/proc/thread-self/fd/N", "/dev/fd/N"; -1: another path. */
-int path_own_fd(const char *path);
