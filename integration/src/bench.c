@@ -2,15 +2,18 @@
 /* Times file operations in a directory: bench DIR [MILLISECONDS]. One line per operation, "NAME
  * NS": the median over batches of the time of one operation. Built dynamic and static from the
  * same source, so that the doors are compared and not programs. */
+#define _GNU_SOURCE
 #include <dirent.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -150,18 +153,37 @@ static void op_fsync(void)
 	must(fsync(file), 0, "fsync");
 }
 
+static void op_spawn(void) /* a process that does not touch the volume */
+{
+	static char *argv[] = {"true", NULL};
+	pid_t pid;
+	int status;
+
+	must(posix_spawn(&pid, "/bin/true", NULL, NULL, argv, environ), 0, "spawn");
+	must(waitpid(pid, &status, 0), pid, "wait");
+	must(status, 0, "true");
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
 } ops[] = {
-    {"pread-4k", op_pread},	    {"pwrite-4k", op_pwrite},
-    {"read-1m", op_read_1m},	    {"write-1m", op_write_1m},
-    {"stat", op_stat},		    {"fstat", op_fstat},
-    {"stat-deep", op_stat_deep},    {"stat-missing", op_stat_missing},
-    {"open-close", op_open},	    {"create-unlink", op_create},
-    {"small-file", op_small_file},  {"rename", op_rename},
-    {"list-1000", op_list},	    {"append-100", op_append},
+    {"pread-4k", op_pread},
+    {"pwrite-4k", op_pwrite},
+    {"read-1m", op_read_1m},
+    {"write-1m", op_write_1m},
+    {"stat", op_stat},
+    {"fstat", op_fstat},
+    {"stat-deep", op_stat_deep},
+    {"stat-missing", op_stat_missing},
+    {"open-close", op_open},
+    {"create-unlink", op_create},
+    {"small-file", op_small_file},
+    {"rename", op_rename},
+    {"list-1000", op_list},
+    {"append-100", op_append},
     {"pwrite-fsync", op_fsync},
+    {"spawn-true", op_spawn},
 };
 
 static int compare(const void *a, const void *b)
@@ -222,7 +244,8 @@ int main(int argc, char **argv)
 		t = now();
 		ops[i].run();
 		t = now() - t;
-		each = t < ms * 1000000 / BATCHES ? (unsigned)(ms * 1000000 / BATCHES / (t + 1)) + 1 : 1;
+		each = t < ms * 1000000 / BATCHES ? (unsigned)(ms * 1000000 / BATCHES / (t + 1)) + 1
+						  : 1;
 		while (n < BATCHES && (n < 5 || now() - start < ms * 1000000)) {
 			t = now();
 			for (unsigned k = 0; k < each; k++)

@@ -38,9 +38,9 @@ static const char *error_name(int e)
 		int number;
 		const char *name;
 	} names[] = {
-	    {ENOENT, "ENOENT"}, {EAGAIN, "EAGAIN"},	{EACCES, "EAGAIN"}, {EPERM, "EPERM"},
-	    {EEXIST, "EEXIST"}, {ENOTEMPTY, "ENOTEMPTY"}, {EBADF, "EBADF"},   {EINVAL, "EINVAL"},
-	    {ENOTDIR, "ENOTDIR"}, {EISDIR, "EISDIR"},	{ENOSPC, "ENOSPC"}, {EROFS, "EROFS"},
+	    {ENOENT, "ENOENT"},	  {EAGAIN, "EAGAIN"},	    {EACCES, "EAGAIN"}, {EPERM, "EPERM"},
+	    {EEXIST, "EEXIST"},	  {ENOTEMPTY, "ENOTEMPTY"}, {EBADF, "EBADF"},	{EINVAL, "EINVAL"},
+	    {ENOTDIR, "ENOTDIR"}, {EISDIR, "EISDIR"},	    {ENOSPC, "ENOSPC"}, {EROFS, "EROFS"},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -155,7 +155,8 @@ static const char *stat_text(const char *path)
 
 	if (stat(path, &st) < 0)
 		return error_name(errno);
-	snprintf(answer, sizeof(answer), "%lld %lu", (long long)st.st_size, (unsigned long)st.st_nlink);
+	snprintf(answer, sizeof(answer), "%lld %lu", (long long)st.st_size,
+		 (unsigned long)st.st_nlink);
 	return answer;
 }
 

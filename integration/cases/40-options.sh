@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+# The options of podman run that change who the program is and what it sees.
+# image: small full
+# seconds: 240
+. "$LIB/case.sh"
+
+check='echo w > /data/f-$$ && cat /data/f-$$ && rm /data/f-$$ && ls /data | wc -l'
+try() { # NAME OPTIONS...: on both images
+	local name=$1 data i; shift
+	for i in $IMAGE_SMALL $IMAGE_FULL; do
+		data=$(new_dir "o-$name")
+		chmod 777 "$data"
+		eq "$name, ${i##*-}" "$(run -v "$data:/data" "$@" "$i" sh -c "$check" 2>&1 | tr '\n' ' ')" "w 0 "
+	done
+}
+try plain
+try init --init
+try user --user 1000:1000
+try user-name --user user
+try read-only --read-only
+try no-caps --cap-drop all
+try no-caps-user --cap-drop all --user 1000
+try no-new-privileges --security-opt no-new-privileges
+try unconfined --security-opt seccomp=unconfined
+try privileged --privileged
+try pid-host --pid=host
+try uidmap --uidmap 0:100000:65536 --gidmap 0:100000:65536
+try uidmap-user --uidmap 0:100000:65536 --gidmap 0:100000:65536 --user 1000
+try memory --memory 128m --cpus 1
+try workdir --workdir /data
+try entrypoint --entrypoint '["sh", "-c", "exec \"$@\"", "x"]'
+try env --env LD_PRELOAD=/none.so --env PATH=/bin:/usr/bin 2>/dev/null
+try tmpfs --tmpfs /tmp
+try ipc --ipc host --uts host
+
+data=$(new_dir ro)
+echo kept > "$data/f"
+out=$(run -v "$data:/data:ro" $IMAGE_FULL bash -c 'cat /data/f; echo x > /data/f; rm /data/f; mkdir /data/d; true' 2>&1)
+has "read-only" "$out" '^kept$'
+eq "read-only: refusals" "$(grep -c 'Read-only file system' <<<"$out")" 3
+out=$(run -v "$data:/data:ro" $IMAGE_SMALL sh -c 'cat /data/f; echo x > /data/f; mkdir /data/d; true' 2>&1)
+eq "read-only, static: refusals" "$(grep -ci 'read-only file system' <<<"$out")" 2
+
+pod volume create named > /dev/null
+run -v named:/data $IMAGE_SMALL sh -c 'echo n > /data/f'
+eq "a named volume" "$(run -v named:/data:ro $IMAGE_FULL cat /data/f)" n
+
+a=$(new_dir a) b=$(new_dir b)
+mkdir "$a/sub"; echo in-a > "$a/f"; echo in-b > "$b/f"; echo hidden > "$a/sub/f"
+out=$(run -v "$a:/data" -v "$b:/data/sub" $IMAGE_FULL bash -c 'cat /data/f /data/sub/f; cd /data/sub; cat ../f; ls /data/sub/..; mv /data/f /data/sub/g 2>&1; ls /data/sub' | tr '\n' ' ')
+eq "nested volumes" "$out" "in-a in-b in-a f sub f g "
+eq "moved across them" "$(cat "$b/g")" in-a
+eq "the hidden one" "$(cat "$a/sub/f")" hidden
+out=$(run -v "$b:/data/sub" -v "$a:/data" $IMAGE_SMALL sh -c 'ls /data; cat /data/sub/f' | tr '\n' ' ')
+eq "nested, static" "$out" "sub in-b "
+
+echo single > "$CASE_DIR/file"
+eq "a single file" "$(run -v "$CASE_DIR/file:/etc/single" -v "$b:/data" $IMAGE_FULL cat /etc/single)" single
+
+up again -v "$b:/data" $IMAGE_FULL sh -c 'echo run >> /data/runs; exec sleep 1000'
+until_true "the first start" 10 test -s "$b/runs"
+pod restart -t 1 again > /dev/null
+until_true "the second start" 10 test "$(wc -l < "$b/runs" 2>/dev/null)" = 2 || until_true "second" 5 sh -c "[ \$(wc -l < $b/runs) = 2 ]"
+eq "exec after the restart" "$(pod exec again cat /data/runs | wc -l)" 2
+
+# pause with calls in flight
+pod exec -d again bash -c 'i=0; while :; do i=$((i+1)); echo $i > /data/i; done'
+until_true "the writer" 10 test -s "$b/i"
+for _ in 1 2 3; do
+	pod pause again > /dev/null
+	was=$(cat "$b/i"); sleep 0.3
+	eq "nothing is written while it is paused" "$(cat "$b/i")" "$was"
+	pod unpause again > /dev/null
+	until_true "it goes on" 10 sh -c "[ \"\$(cat $b/i)\" != '$was' ] && [ -s $b/i ]"
+done
+down again
+
+pod pod create --name p --share ipc,uts --cgroup-parent "$CASE_CGROUP" --infra=false > /dev/null
+p=$(new_dir p)
+eq "in a pod" "$(run --pod p --cgroup-parent '' -v "$p:/data" $IMAGE_FULL sh -c 'echo p > /data/p; cat /data/p')" p
+pod pod rm -f p > /dev/null

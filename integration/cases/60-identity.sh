@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+# Capabilities, no_new_privs, the seccomp profile, ids, limits, environment, descriptors: in the
+# container they are what they are without Danaus.
+# image: full
+# seconds: 240
+. "$LIB/case.sh"
+data=$(new_dir data)
+chmod 777 "$data"
+same() { # NAME OPTIONS...
+	local name=$1; shift
+	plain "$@" -v "$data:/data" -v "$LIB/../guest/identity.sh:/identity.sh:ro" $IMAGE_FULL sh /identity.sh a "b c" \
+		> "$CASE_DIR/$name.plain" 2>&1 || true
+	run "$@" -v "$data:/data" -v "$LIB/../guest/identity.sh:/identity.sh:ro" $IMAGE_FULL sh /identity.sh a "b c" \
+		> "$CASE_DIR/$name.danaus" 2>&1 || true
+	at_least "$name: lines" "$(wc -l < "$CASE_DIR/$name.plain")" 50
+	diff "$CASE_DIR/$name.plain" "$CASE_DIR/$name.danaus" || fail "$name: not the same"
+}
+same root
+same user --user 1000:1001 --group-add 33
+same no-caps --cap-drop all
+same some-caps --cap-drop all --cap-add chown,sys_chroot,sys_admin
+same user-caps --user 1000 --cap-add net_admin
+same no-new-privileges --security-opt no-new-privileges --user 1000
+same unconfined --security-opt seccomp=unconfined
+same privileged --privileged
+same limits --ulimit nofile=1024:5000 --ulimit core=0:0 --ulimit fsize=1000000:2000000
+same limits-small --ulimit nofile=256:256
+same env --env A=b --env 'LD_LIBRARY_PATH=/x' --umask 0077 --workdir /data
+same uidmap --uidmap 0:100000:65536 --gidmap 0:100000:65536
+same init --init
+same tty -t
+
+jq '.syscalls += [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99}] |
+	.syscalls |= map(if .action == "SCMP_ACT_ALLOW" then .names -= ["mkdir", "mkdirat"] else . end)' \
+	/usr/share/containers/seccomp.json > "$CASE_DIR/profile.json"
+for p in mkdir "busybox mkdir"; do
+	out=$(run --security-opt "seccomp=$CASE_DIR/profile.json" -v /bin/busybox:/usr/bin/busybox:ro -v "$data:/data" $IMAGE_FULL \
+		sh -c "$p /data/denied; $p /tmp/denied; true" 2>&1)
+	[ "$p" = mkdir ] || eq "a denied call stays denied: $p" "$(grep -c 'Cannot assign requested address' <<<"$out")" 2
+done
+[ ! -e "$data/denied" ] || say "the client library makes no mkdir call: a profile does not see it"
