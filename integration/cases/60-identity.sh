@@ -23,8 +23,9 @@ same user-caps --user 1000 --cap-add net_admin
 same no-new-privileges --security-opt no-new-privileges --user 1000
 same unconfined --security-opt seccomp=unconfined
 same privileged --privileged
-same limits --ulimit nofile=1024:5000 --ulimit core=0:0 --ulimit fsize=1000000:2000000
-same limits-small --ulimit nofile=256:256
+nproc=$(sed -n 's/.*"nproc=\([0-9]*\):.*/\1/p' "$CONTAINERS_CONF") # --ulimit replaces all defaults
+same limits --ulimit "nproc=$nproc:$nproc" --ulimit nofile=1024:5000 --ulimit core=0:0 --ulimit fsize=1000000:2000000
+same limits-small --ulimit "nproc=$nproc:$nproc" --ulimit nofile=256:256
 same env --env A=b --env 'LD_LIBRARY_PATH=/x' --umask 0077 --workdir /data
 same uidmap --uidmap 0:100000:65536 --gidmap 0:100000:65536
 same init --init
@@ -33,9 +34,7 @@ same tty -t
 jq '.syscalls += [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99}] |
 	.syscalls |= map(if .action == "SCMP_ACT_ALLOW" then .names -= ["mkdir", "mkdirat"] else . end)' \
 	/usr/share/containers/seccomp.json > "$CASE_DIR/profile.json"
-for p in mkdir "busybox mkdir"; do
-	out=$(run --security-opt "seccomp=$CASE_DIR/profile.json" -v /bin/busybox:/usr/bin/busybox:ro -v "$data:/data" $IMAGE_FULL \
-		sh -c "$p /data/denied; $p /tmp/denied; true" 2>&1)
-	[ "$p" = mkdir ] || eq "a denied call stays denied: $p" "$(grep -c 'Cannot assign requested address' <<<"$out")" 2
-done
-[ ! -e "$data/denied" ] || say "the client library makes no mkdir call: a profile does not see it"
+out=$(run --security-opt "seccomp=$CASE_DIR/profile.json" -v /bin/busybox:/usr/bin/busybox:ro -v "$data:/data" $IMAGE_FULL \
+	sh -c 'busybox mkdir /data/denied; busybox mkdir /tmp/denied; true' 2>&1)
+eq "a denied call stays denied" "$(grep -c 'Cannot assign requested address' <<<"$out")" 2
+[ ! -e "$data/denied" ]
