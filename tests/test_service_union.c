@@ -446,7 +446,7 @@ static bool take_name(void *arg, const char *name, uint64_t ino, unsigned char t
 
 	if (names->stop && names->n == names->stop)
 		return false;
-	snprintf(names->name[names->n], 64, "%s", name);
+	snprintf(names->name[names->n], 64, "%.63s", name);
 	names->type[names->n] = type;
 	names->ino[names->n] = ino;
 	names->next[names->n++] = next;
