@@ -30,6 +30,9 @@
 #define LIBRARY_PATH DANAUS_LIBDIR "/libdanaus.so"
 #define HOOK_PATH    DANAUS_LIBEXECDIR "/danaus-hook"
 #define ANSWER_EXTRA_S 30 /* on top of the storage's own timeout */
+#define ATTACH_TRIES	100
+#define ATTACH_RETRY_MS 50
+#define END_WAIT_MS	5000 /* for the service's process to be gone after its last container */
 
 DEFINE_CLEANUP(service, struct service *, service_leave)
 
@@ -126,10 +129,19 @@ static int attach(const json_t *spec, const struct state *state, const char *dir
 	if (!request || !pool)
 		return -EINVAL;
 	r = rundir_started(dir, state->pid, err);
-	if (!r)
+	for (int tries = 0; !r && !answer; tries++) {
+		err->text[0] = '\0';
 		r = service_enter(pool, spec, state->pid, &service, err);
-	if (!r)
-		r = service_ask(service, request, answer_time(spec), &answer, fds, &nfds, err);
+		if (!r)
+			r = service_ask(service, request, answer_time(spec), &answer, fds, &nfds, err);
+		/* It is ending, or still ends an earlier run of this container: a new one, then. */
+		if ((r == -ESHUTDOWN || r == -ECONNRESET || r == -EEXIST) && tries < ATTACH_TRIES) {
+			service_await_end(service, ATTACH_RETRY_MS);
+			service_leave(STEAL_PTR(service));
+			nfds = MOUNT_TABLE_MAX;
+			r = 0;
+		}
+	}
 	if (r < 0)
 		return r;
 	r = attach_mounts(state->pid, spec, INIT_PATH, json_object_get(answer, "mounts"), fds, nfds,
@@ -165,6 +177,7 @@ static int poststop(const char *dir, struct err *err)
 {
 	__attribute__((cleanup(cleanup_service))) struct service *service = NULL;
 	CLEANUP_JSON json_t *spec = NULL;
+	const char *pool;
 	struct state state;
 	int r = read_state(&state, err);
 
@@ -172,9 +185,12 @@ static int poststop(const char *dir, struct err *err)
 		return r;
 	if (rundir_spec(dir, &spec, NULL) < 0)
 		return 0; /* cleaned up already */
-	r = service_enter(json_string_value(json_object_get(spec, "pool")), NULL, 0, &service, err);
+	pool = json_string_value(json_object_get(spec, "pool"));
+	r = pool ? service_enter(pool, NULL, 0, &service, err) : -EINVAL;
 	if (!r)
 		r = detach(service, state.id, answer_time(spec), err);
+	if (service)
+		service_await_end(service, strcmp(pool, state.id) ? 0 : END_WAIT_MS);
 	/* The service also looks after itself: it may have gone in between. */
 	if (r == -ENOENT || r == -ECONNRESET || r == -EPIPE)
 		r = 0;

@@ -170,6 +170,18 @@ static int start_service(struct service *s, const char *pool, const json_t *spec
 	return wait_ready(ready, err);
 }
 
+/* What a service that was killed left behind; the lock is held. */
+static void remove_pool(struct service *s, const char *pool)
+{
+	static const char *const files[] = {"control", "log", "lock"};
+	char path[512];
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		unlinkat(s->dir, files[i], 0);
+	snprintf(path, sizeof(path), RUNDIR_POOLS "/%s", pool);
+	rmdir(path);
+}
+
 int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct service **ret,
 		  struct err *err)
 {
@@ -189,6 +201,8 @@ int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct 
 			if (!r)
 				r = fd_connect_at(s->dir, "control", &s->sock);
 		}
+		else if (r == -ENOENT)
+			remove_pool(s, pool);
 		if (r < 0)
 			err_prefix(err, r, "pool %s", pool);
 	}
@@ -208,6 +222,14 @@ void service_leave(struct service *s)
 	fd_close(s->lock);
 	fd_close(s->dir);
 	free(s);
+}
+
+void service_await_end(struct service *s, int timeout_ms)
+{
+	struct pollfd p = {.fd = s->sock, .events = POLLIN};
+
+	s->lock = fd_close(s->lock); /* it takes the lock to remove its directory */
+	poll(&p, 1, timeout_ms);
 }
 
 int service_ask(struct service *s, const json_t *request, unsigned timeout_s, json_t **ret_answer,
@@ -238,7 +260,9 @@ int service_ask(struct service *s, const json_t *request, unsigned timeout_s, js
 	if (!r && !json_is_true(json_object_get(json, "ok"))) {
 		const char *why = json_string_value(json_object_get(json, "error"));
 
-		r = err_set(err, -EREMOTEIO, "%s", why ? why : "the service refused, without a reason");
+		r = -(int)json_integer_value(json_object_get(json, "errno"));
+		r = err_set(err, r < 0 ? r : -EIO, "%s",
+			    why ? why : "the service refused, without a reason");
 		json_decref(json);
 	}
 	if (r < 0) {

@@ -13,13 +13,17 @@ struct service; /* the pool's lock and a connection */
 
 /* Waits for the pool's lock and connects; where there is no service and start_spec is given (a
  * container's spec.json), starts one in the cgroups of the process pid: the container's own, or for
- * a pool of another name than the container a group beside it. -ENOENT when there is none to
- * join. */
+ * a pool of another name than the container a group beside it. -ENOENT when there is none to join;
+ * what one that was killed left is removed then. */
 int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct service **ret,
 		  struct err *err);
 void service_leave(struct service *service);
 
-/* One request, one answer: *ret_answer is a new reference. An answer that is not ok is -EREMOTEIO
- * with its text. fds as fd_recv(): *nfds is the room on entry. */
+/* Lets go of the pool and waits until the service closes the connection, as it does when it ends
+ * after its last container, or for timeout_ms. */
+void service_await_end(struct service *service, int timeout_ms);
+
+/* One request, one answer: *ret_answer is a new reference. An answer that is not ok is the
+ * errno it names (or -EIO), with its text. fds as fd_recv(): *nfds is the room on entry. */
 int service_ask(struct service *service, const json_t *request, unsigned timeout_s,
 		json_t **ret_answer, int *fds, unsigned *nfds, struct err *err);

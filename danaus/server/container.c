@@ -14,6 +14,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "cgroups/cgroups.h"
 #include "danaus/base/cleanup.h"
 #include "danaus/base/fd.h"
 #include "danaus/base/log.h"
@@ -243,6 +244,9 @@ static void first_process_ended(void *arg, uint32_t events)
 		return;
 	ended->server = entry->server;
 	snprintf(ended->id, sizeof(ended->id), "%s", entry->container.id);
+	/* The runtime is about to remove the container's cgroup, and some kill what is in it. */
+	if (!strcmp(entry->container.pool->name, ended->id))
+		cgroups_leave();
 	if (pool_run(entry->container.pool, detach_ended, ended) < 0) {
 		free(ended);
 		return;

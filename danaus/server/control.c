@@ -24,7 +24,7 @@
 
 static json_t *failed(struct err *err, int code)
 {
-	return json_pack("{s:b, s:s}", "ok", 0, "error", err_text(err, code));
+	return json_pack("{s:b, s:s, s:i}", "ok", 0, "error", err_text(err, code), "errno", -code);
 }
 
 /* "name,name:/path" lines; the key is the controllers' list, "" for version 2. */

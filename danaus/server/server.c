@@ -21,6 +21,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "cgroups/cgroups.h"
 #include "danaus/base/cleanup.h"
 #include "danaus/base/fd.h"
 #include "danaus/base/log.h"
@@ -174,6 +175,7 @@ static void remove_dir(struct server *server)
 			return;
 		nanosleep(&step, NULL);
 	}
+	cgroups_leave(); /* with the lock: a new service may be about to join the pool's */
 	if (faccessat(server->dir, "control", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return;
 	unlinkat(server->dir, "log", 0);
