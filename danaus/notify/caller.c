@@ -123,7 +123,7 @@ int64_t call_caller(struct call *call)
 	return caller ? 0 : CALL_CONTINUE;
 }
 
-int64_t call_begin(struct call *call)
+int64_t caller_begin(struct call *call)
 {
 	int64_t r = call_caller(call);
 	struct scratch *scratch = call_scratch(call);
@@ -176,7 +176,7 @@ int64_t call_get(struct call *call, uint64_t addr, void *buf, size_t len_bytes)
 	return call_waits(call) ? moved(memory_read(call->tid, addr, buf, len_bytes)) : CALL_GONE;
 }
 
-void call_end(struct call *call)
+void caller_end(struct call *call)
 {
 	if (call->ctx.cred)
 		cred_unref(call->ctx.cred);

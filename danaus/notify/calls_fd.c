@@ -37,7 +37,7 @@ int64_t call_mmap(struct call *call)
 static int64_t answer_kernel_file(struct call *call, struct vfile *file, int number, int flags)
 {
 	CLEANUP_FD int kernel = -1;
-	int64_t r = call_begin(call);
+	int64_t r = caller_begin(call);
 	int added;
 
 	if (!r)
@@ -68,7 +68,7 @@ static int64_t duplicate(struct call *call, int fd, int flags, bool lowest)
 	int64_t r = descriptor_find_anchor(call, fd, &file, &anchor);
 
 	if (!r)
-		r = call_begin(call);
+		r = caller_begin(call);
 	if (r)
 		return r;
 	if (lowest && standard_is_free(call))

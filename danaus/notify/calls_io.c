@@ -34,7 +34,7 @@ int64_t descriptor_call(struct call *call, int fd, enum fd_kind kind, place_fn f
 				    : descriptor_find(call, fd, &file);
 
 	if (!r)
-		r = call_begin(call);
+		r = caller_begin(call);
 	if (r)
 		return r;
 	at.file = file;
@@ -72,7 +72,7 @@ static int64_t begin_io(struct call *call, bool vector, uint64_t offset, struct 
 	if (offset != VFS_AT_POSITION && (int64_t)offset < 0)
 		return -EINVAL;
 	r = buffers(call, vector, iov);
-	return r ? r : call_begin(call);
+	return r ? r : caller_begin(call);
 }
 
 static int64_t read_file(struct call *call, bool vector, uint64_t offset)
@@ -377,7 +377,7 @@ static int64_t copy(struct call *call, int in_fd, uint64_t in_addr, int out_fd, 
 		return -EFAULT;
 	if ((in_addr && (int64_t)in_offset < 0) || (out_addr && (int64_t)out_offset < 0))
 		return -EINVAL;
-	r = call_begin(call);
+	r = caller_begin(call);
 	if (r)
 		return r;
 	call_need_fsize(call);

@@ -95,7 +95,7 @@ static int64_t symlink_path(struct call *call, uint64_t content, int dirfd, uint
 	if (memory_string(call->tid, content, scratch->path2, WIRE_PATH_MAX) <= 0)
 		return CALL_CONTINUE; /* the kernel says why */
 	make.content = scratch->path2;
-	r = call_begin(call);
+	r = caller_begin(call);
 	return r ? r : place_run(call, scratch->path, &place, make_at, &make);
 }
 
@@ -158,7 +158,7 @@ static int64_t two_paths(struct call *call, int olddir, uint64_t old, unsigned o
 		r = place_resolve(call, newdir, new, PLACE_NAME | AT_SYMLINK_NOFOLLOW,
 				  scratch->path2, &to);
 	if (!r)
-		r = call_begin(call);
+		r = caller_begin(call);
 	if (r)
 		return r;
 	r = fn(&call->ctx, &from.target, &to.target, flags);

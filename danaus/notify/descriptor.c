@@ -202,7 +202,7 @@ int64_t descriptor_to_kernel(struct call *call, int fd)
 	r = descriptor_find(call, fd, &file);
 	if (r)
 		return r == CALL_CONTINUE ? 0 : r;
-	r = call_begin(call);
+	r = caller_begin(call);
 	if (!r)
 		r = descriptor_kernel_file(call, file, &kernel);
 	vfile_unref(file);

@@ -31,7 +31,7 @@ struct call {
 	pid_t tid; /* host */
 	const struct call_row *row;
 	struct caller *caller; /* NULL until call_caller() */
-	struct vctx ctx;       /* after call_begin() */
+	struct vctx ctx;       /* after caller_begin() */
 	uint64_t valid_ns;     /* when the caller last was seen to wait */
 	uint64_t bytes;	       /* moved, for the statistics */
 	bool served;	       /* the door did it, not the kernel */
@@ -115,15 +115,15 @@ int call_add_descriptor(struct call *call, int fd, int number, int flags, bool a
 int64_t call_caller(struct call *call);
 /* Everything of the program's memory has been read: makes the identity and the vctx, and looks
  * whether the caller still waits. After this the call may act. 0, CALL_GONE, CALL_CONTINUE. */
-int64_t call_begin(struct call *call);
-/* The program's memory after call_begin(): memory_write() and memory_read(), but for a caller that
+int64_t caller_begin(struct call *call);
+/* The program's memory after caller_begin(): memory_write() and memory_read(), but for a caller that
  * still waits: a thread's number must not have become another program's while the call was slow.
  * 0, -EFAULT, CALL_GONE. */
 int64_t call_put(struct call *call, uint64_t addr, const void *buf, size_t len_bytes);
 int64_t call_get(struct call *call, uint64_t addr, void *buf, size_t len_bytes);
 bool call_waits(struct call *call);
 /* Gives back what the above took. */
-void call_end(struct call *call);
+void caller_end(struct call *call);
 /* The file creation mask into ctx: only calls that create need it. */
 void call_need_umask(struct call *call);
 /* RLIMIT_FSIZE into ctx: only calls that make files longer need it. */

@@ -198,6 +198,6 @@ int64_t place_call(struct call *call, int dirfd, uint64_t path_addr, unsigned fl
 		return CALL_CONTINUE;
 	r = place_resolve(call, dirfd, path_addr, flags, scratch->path, &place);
 	if (!r)
-		r = call_begin(call);
+		r = caller_begin(call);
 	return r ? r : place_run(call, scratch->path, &place, fn, arg);
 }

@@ -215,7 +215,7 @@ static void serve(struct receiver *receiver, const struct seccomp_notif *request
 		result = signals_interrupted(call.tid);
 		if (result)
 			break;
-		call_end(&call);
+		caller_end(&call);
 		result = handlers[index](&call);
 	}
 	answer(&call, result);
@@ -224,7 +224,7 @@ static void serve(struct receiver *receiver, const struct seccomp_notif *request
 	    (result != CALL_CONTINUE || call.row->op == WIRE_KERNEL_FILE))
 		stats_count(DOOR_NOTIFY, call.row->op, started, call.bytes,
 			    result < 0 && result > CALL_GONE ? (int)result : 0);
-	call_end(&call);
+	caller_end(&call);
 	atomic_store_explicit(&receiver->since, 0, memory_order_release);
 }
 
