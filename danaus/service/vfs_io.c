@@ -41,6 +41,14 @@ static int face_fd(struct vnode *node)
 	return face->io_fd(face->arg, node);
 }
 
+static void face_done(struct vnode *node, int fd)
+{
+	const struct face *face = &node->instance->face;
+
+	if (fd >= 0 && face->io_done)
+		face->io_done(face->arg, node);
+}
+
 static bool readable(const struct vfile *file)
 {
 	return file->rd;
@@ -119,6 +127,7 @@ ssize_t vfs_read(struct vctx *ctx, struct vfile *file, const struct iovec *iov, 
 		n = preadv(fd, iov, niov, offset);
 		if (n < 0)
 			n = -errno;
+		face_done(node, fd);
 	} else {
 		n = ls_read(node->instance->ls, file->rd->file, iov, niov, offset);
 	}
@@ -177,16 +186,17 @@ static ssize_t write_out(struct vctx *ctx, struct vfile *file, const struct iove
 	int fd = append ? -1 : face_fd(node);
 	ssize_t n;
 
-	become_writer(ctx, node);
 	if (fd >= 0) {
 		n = pwritev(fd, iov, niov, offset);
 		if (n < 0)
 			n = -errno;
 		else if (ret_end)
 			*ret_end = offset + n;
+		face_done(node, fd);
 		vnode_changed(node, NULL, 0, 0);
 		return n;
 	}
+	become_writer(ctx, node);
 	n = ls_write(node->instance->ls, file->wr->file, iov, niov, offset, append, ret_end);
 	vnode_changed(node, NULL, 0, 0);
 	if (n > 0 && atomic_load_explicit(&node->face_opens, memory_order_relaxed))
@@ -297,6 +307,7 @@ int vfs_fsync(struct vctx *ctx, struct vfile *file, bool data_only)
 	fd = face_fd(file->node);
 	if (fd >= 0 && (data_only ? fdatasync(fd) : fsync(fd)) < 0)
 		r = -errno;
+	face_done(file->node, fd);
 	if (!r)
 		r = ls_fsync(file->node->instance->ls, open->file, data_only);
 	return r;

@@ -100,8 +100,6 @@ int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *
 		r = check_new(ctx, &walk, false);
 	if (!r && dir->instance != node->instance)
 		r = -EXDEV;
-	if (!r && node->type == S_IFDIR)
-		r = -EPERM;
 	if (!r) {
 		pthread_mutex_lock(&dir->names);
 		r = ls_link(dir->instance->ls, ctx->cred, node->ls, dir->ls, walk.last);

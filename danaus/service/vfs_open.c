@@ -207,8 +207,20 @@ struct vfile *vfile_ref(struct vfile *file)
 void vfile_unref(struct vfile *file)
 {
 	struct vfs *vfs;
+	unsigned before;
+	int fd;
 
-	if (!file || atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
+	if (!file)
+		return;
+	fd = atomic_load(&file->kernel_fd);
+	before = atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel);
+	if (before == 2 && fd >= 0) {
+		/* The other one is the kernel's file, and fd is what keeps it, if no program does. */
+		if (atomic_compare_exchange_strong(&file->kernel_fd, &fd, -1))
+			fd_close(fd);
+		return;
+	}
+	if (before != 1)
 		return;
 	vfs = vfs_of(file->node);
 	if (atomic_load_explicit(&file->has_locks, memory_order_relaxed))
@@ -472,7 +484,14 @@ static int open_creating(struct vctx *ctx, const struct vtarget *at, int flags, 
 
 	if (r < 0)
 		return r;
-	if (!walk.len || walk.dots || walk.slash)
+	if (!walk.len || walk.dots) {
+		r = walk_full(ctx, at, walk.now, &node);
+		if (r < 0)
+			return r;
+		vnode_unref(node);
+		return flags & O_EXCL ? -EEXIST : -EISDIR;
+	}
+	if (walk.slash)
 		return -EISDIR;
 	for (unsigned races = 0; races < RACES_MAX; races++) {
 		r = walk_lookup(ctx, walk.node, walk.last, walk.len, walk.now, true, &node);
