@@ -295,21 +295,40 @@ static bool service_gone(struct shm_channel *channel)
 	return atomic_load(&channel->dead) || SYS(poll, &end, 1, 0) > 0;
 }
 
-static int wait_asleep(struct shm_channel *channel, struct shm_slot *slot)
+static void ring(struct shm_channel *channel, unsigned slot)
 {
+	atomic_fetch_or(&channel->doorbell, 1ull << slot);
+	if (atomic_load(&channel->bell_asleep) == 1 &&
+	    atomic_exchange(&channel->bell_asleep, 0) == 1)
+		SYS6(futex, &channel->bell_asleep, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+/* Waits without a limit where a lock may take for ever: then the kernel restarts the wait after a
+ * signal handler with SA_RESTART by itself, and another handler's signal ends the call. */
+static int wait_asleep(struct shm_channel *channel, struct shm_slot *slot, unsigned index)
+{
+	bool unlimited = slot->request.op == WIRE_LOCK || slot->request.op == WIRE_FLOCK;
 	struct timespec_ second = {1, 0};
-	uint32_t posted = SLOT_POSTED;
+	uint32_t state = atomic_fetch_or(&slot->state, SLOT_WAITING) | SLOT_WAITING;
 
-	atomic_compare_exchange_strong(&slot->state, &posted, SLOT_POSTED | SLOT_WAITING);
-	while (atomic_load_explicit(&slot->state, memory_order_acquire) != SLOT_DONE) {
-		long r = SYS6(futex, &slot->state, FUTEX_WAIT, SLOT_POSTED | SLOT_WAITING, &second,
-			      NULL, 0);
+	for (;; state = atomic_load_explicit(&slot->state, memory_order_acquire)) {
+		long r;
 
-		if ((r == -ETIMEDOUT || atomic_load(&channel->dead)) && service_gone(channel) &&
-		    atomic_load(&slot->state) != SLOT_DONE)
+		if ((state & 0xff) == SLOT_DONE)
+			return 0;
+		r = SYS6(futex, &slot->state, FUTEX_WAIT, state, unlimited ? NULL : &second, NULL,
+			 0);
+		if ((r == -ETIMEDOUT || r == -EINTR || atomic_load(&channel->dead)) &&
+		    service_gone(channel) && (atomic_load(&slot->state) & 0xff) != SLOT_DONE)
 			return -EIO;
+		if (r == -EINTR && unlimited) {
+			unlimited = false;
+			state = SLOT_POSTED | SLOT_WAITING;
+			if (atomic_compare_exchange_strong(&slot->state, &state,
+							   state | SLOT_CANCEL))
+				ring(channel, index);
+		}
 	}
-	return 0;
 }
 
 /* Spins for as long as a wake-up would cost, and hardly at all once that has not been enough for a
@@ -349,12 +368,9 @@ int call_run(struct call *call)
 	if (unlikely(atomic_load_explicit(&channel->dead, memory_order_relaxed)))
 		return -EIO;
 	atomic_store_explicit(&slot->state, SLOT_POSTED, memory_order_release);
-	atomic_fetch_or(&channel->doorbell, 1ull << call->index);
-	if (atomic_load(&channel->bell_asleep) == 1 &&
-	    atomic_exchange(&channel->bell_asleep, 0) == 1)
-		SYS6(futex, &channel->bell_asleep, FUTEX_WAKE, 1, NULL, NULL, 0);
+	ring(channel, call->index);
 	if (!root_table()->spin || !wait_spinning(slot)) {
-		r = wait_asleep(channel, slot);
+		r = wait_asleep(channel, slot, call->index);
 		if (r < 0)
 			return r;
 	}

@@ -28,11 +28,6 @@ static long open_kernel(struct target *target, int flags, unsigned mode)
 	return KERNEL(*target, GATE(openat, target->dirfd, target->path, flags, mode, 0));
 }
 
-static bool is_special(uint32_t mode)
-{
-	return S_ISFIFO(mode) || S_ISCHR(mode) || S_ISBLK(mode) || S_ISSOCK(mode);
-}
-
 long do_openat(int dirfd, const char *path, int flags, unsigned mode)
 {
 	TARGET(target, dirfd, path);
@@ -53,18 +48,14 @@ long do_openat(int dirfd, const char *path, int flags, unsigned mode)
 		type = call_reply(&call)->attr.mode;
 	}
 	call_end(&call);
-	if (r == PATH_KERNEL)
+	/* pipes and devices are the kernel's own */
+	if (r == PATH_KERNEL || r == -ENOTBLK)
 		return open_kernel(&target, flags, makes ? mode : 0);
 	if (r < 0)
 		return r;
 	file = ofile_new(handle, (uint32_t)flags, type);
 	if (!file)
 		return -ENFILE;
-	if (unlikely(is_special(type)) && !(flags & O_PATH)) {
-		/* pipes and devices are the kernel's own */
-		ofile_put(file);
-		return open_kernel(&target, flags & ~(O_CREAT | O_EXCL), 0);
-	}
 	r = fd_install(file, 0, flags & O_CLOEXEC);
 	if (r < 0)
 		ofile_put(file);
