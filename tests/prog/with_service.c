@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -36,7 +37,7 @@ static struct {
 	char **volumes;
 	int nvolumes;
 	char **program;
-	char dir[64], guest[128];
+	char dir[64], guest[256];
 	pid_t service;
 } run = {.notify = true, .preload = true};
 
@@ -59,7 +60,7 @@ static int remove_one(const char *path, const struct stat *st, int kind, struct 
 
 static void copy_into_guest(const char *from, const char *name, mode_t mode)
 {
-	char to[256], *data;
+	char to[320], *data;
 	size_t len;
 	int fd;
 
