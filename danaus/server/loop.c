@@ -95,20 +95,21 @@ static struct epoll_event event_of(const struct watch *watch, int fd, uint32_t e
 int loop_add(struct loop *loop, int fd, uint32_t events, void (*fn)(void *arg, uint32_t events),
 	     void *arg)
 {
-	struct watch *watch;
+	struct watch *watch, before;
 	int r;
 
 	pthread_mutex_lock(&loop->lock);
 	r = grow(loop, fd);
 	if (!r) {
 		watch = &loop->watches[fd];
+		before = *watch;
 		*watch = (struct watch){
 		    .fn = fn, .arg = arg, .generation = ++loop->generation & 0x7fffffff};
 		struct epoll_event event = event_of(watch, fd, events);
 
 		if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
 			r = -errno;
-			watch->fn = NULL;
+			*watch = before;
 		}
 	}
 	pthread_mutex_unlock(&loop->lock);
