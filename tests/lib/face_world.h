@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kernel face's tests' world: a pool with a loop and workers, a container that is the test's own
- * process, and one volume: base/back of a temporary directory is served at base/face, in a mount
- * namespace of its own. base/plain is its like on the host. */
+/* The kernel face's tests' world: a pool with a loop and workers, a container that is the test's
+ * own process, and one volume: base/back of a temporary directory is served at base/face, in a
+ * mount namespace of its own. base/plain is its like on the host. */
 #pragma once
 
 #include <pthread.h>
@@ -22,7 +22,8 @@ struct world {
 extern struct world w;
 
 /* A test's main: 77 where there is no /dev/fuse or no root. */
-#define world_run(tests) (world_possible() ? cmocka_run_group_tests(tests, world_setup, world_teardown) : 77)
+#define world_run(tests)                                                                           \
+	(world_possible() ? cmocka_run_group_tests(tests, world_setup, world_teardown) : 77)
 bool world_possible(void);
 /* cmocka's group fixtures. */
 int world_setup(void **state);
