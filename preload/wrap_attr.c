@@ -2,7 +2,8 @@
 /* Attributes: the stat, access, chmod, chown, utime, truncate and statfs families. */
 #include "preload/wrap.h"
 
-#define UTIME_NOW_ 0x3fffffff
+#define UTIME_NOW_  0x3fffffff
+#define UTIME_OMIT_ 0x3ffffffe
 
 static uint64_t device(uint32_t major, uint32_t minor)
 {
@@ -249,7 +250,7 @@ long do_fchown(int fd, unsigned uid, unsigned gid)
 static bool bad_time(const struct timespec_ *time)
 {
 	return (unsigned long)time->nsec > 999999999 && time->nsec != UTIME_NOW_ &&
-	       time->nsec != UTIME_NOW_ - 1;
+	       time->nsec != UTIME_OMIT_;
 }
 
 long do_utimensat(int dirfd, const char *path, const struct timespec_ *times, int flags)
@@ -259,7 +260,6 @@ long do_utimensat(int dirfd, const char *path, const struct timespec_ *times, in
 	struct wire_attr attr;
 	struct path_args args = {.op = WIRE_SETATTR,
 				 .flags = (uint32_t)flags & AT_SYMLINK_NOFOLLOW,
-				 .set = WIRE_SET_ATIME | WIRE_SET_MTIME,
 				 .set_attr = &attr};
 	const struct timespec_ *set = times ? times : now;
 	long r;
@@ -269,6 +269,12 @@ long do_utimensat(int dirfd, const char *path, const struct timespec_ *times, in
 	if (bad_time(&set[0]) || bad_time(&set[1]) ||
 	    flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
 		return -EINVAL;
+	if (set[0].nsec != UTIME_OMIT_)
+		args.set |= WIRE_SET_ATIME;
+	if (set[1].nsec != UTIME_OMIT_)
+		args.set |= WIRE_SET_MTIME;
+	if (!args.set)
+		return 0; /* as the kernel, which does not even look at the path */
 	attr.atime = (struct wire_time){.sec = set[0].sec, .nsec = (uint32_t)set[0].nsec};
 	attr.mtime = (struct wire_time){.sec = set[1].sec, .nsec = (uint32_t)set[1].nsec};
 	if (!path || means_fd(dirfd, path, flags))
