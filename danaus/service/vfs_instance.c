@@ -345,8 +345,9 @@ struct vnode *vfs_instance_root(struct vfs_instance *instance)
 
 void vfs_instance_set_face(struct vfs_instance *instance, const struct face *face)
 {
-	instance->face = *face;
-	atomic_store(&instance->has_face, true);
+	if (face)
+		instance->face = *face;
+	atomic_store(&instance->has_face, face != NULL);
 }
 
 void vnode_face_open(struct vnode *node, bool writing)
