@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The same random operations on a volume and on a plain directory, with the same identities: the
  * same results and the same trees. */
+#include "danaus/service/local_node.h"
 #include "tests/lib/vfs_env.h"
 
 #include <sys/syscall.h>
@@ -59,13 +60,15 @@ static struct vtarget at_of(struct pair *p, const char *path, bool nofollow)
 static void become(struct pair *p)
 {
 	assert_int_equal(cred_assume(p->ctx.cred, p->ctx.cred->caps), 0);
-	umask(p->ctx.umask);
+	local_umask(p->ctx.umask);
 }
 
 static void same(struct pair *p, long ours, long theirs)
 {
 	if (theirs == -1)
 		theirs = -errno;
+	if (getenv("DANAUS_SEED"))
+		print_message("%s by %u: %ld\n", p->log, p->ctx.cred->fsuid, theirs);
 	if (ours != theirs)
 		print_error("%s: volume %ld, directory %ld\n", p->log, ours, theirs);
 	assert_int_equal(ours, theirs);

@@ -507,6 +507,8 @@ static int open_creating(struct vctx *ctx, const struct vtarget *at, int flags, 
 		return -EEXIST;
 	if (flags & O_EXCL)
 		r = -EEXIST;
+	else if (node->type == S_IFDIR)
+		r = -EISDIR;
 	else if (node->type == S_IFLNK && !nofollow)
 		r = 1; /* follow it */
 	else

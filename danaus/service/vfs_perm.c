@@ -90,20 +90,26 @@ int perm_follow(const struct vctx *ctx, struct vnode *dir, struct vnode *link, u
 	return l.uid == ctx->cred->fsuid || l.uid == d.uid ? 0 : -EACCES;
 }
 
+/* may_create_in_sticky() of Linux fs/namei.c. */
 int perm_create_open(const struct vctx *ctx, struct vnode *dir, const struct attr *attr,
 		     uint64_t now)
 {
 	const struct vfs *vfs = vfs_of(dir);
-	int level = S_ISFIFO(attr->mode) ? vfs->protected_fifos : vfs->protected_regular;
+	bool fifo = S_ISFIFO(attr->mode), regular = S_ISREG(attr->mode);
 	struct attr d;
 	int r;
 
-	if ((!S_ISFIFO(attr->mode) && !S_ISREG(attr->mode)) || !level)
+	if ((regular && !vfs->protected_regular) || (fifo && !vfs->protected_fifos))
 		return 0;
 	r = vnode_attr(dir, now, &d);
 	if (r < 0 || !(d.mode & S_ISVTX) || attr->uid == d.uid || attr->uid == ctx->cred->fsuid)
 		return r;
-	return (d.mode & S_IWOTH) || ((d.mode & S_IWGRP) && level >= 2) ? -EACCES : 0;
+	if (d.mode & S_IWOTH)
+		return -EACCES;
+	return (d.mode & S_IWGRP) && ((regular && vfs->protected_regular >= 2) ||
+				      (fifo && vfs->protected_fifos >= 2))
+		   ? -EACCES
+		   : 0;
 }
 
 static int read_sysctl(const char *path)

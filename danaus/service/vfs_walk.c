@@ -346,7 +346,7 @@ static int walk_path(struct vctx *ctx, const char *path, bool nofollow, bool par
 			if (!r && ++links > LINKS_MAX)
 				r = -ELOOP;
 			if (!r)
-				r = splice_link(ctx, next, *rest ? rest : slash ? "." : "",
+				r = splice_link(ctx, next, *rest ? rest : slash ? "/" : "",
 						buffers[links % 2], &p);
 			vnode_unref(next);
 			if (r < 0)
