@@ -26,9 +26,6 @@
 #include "oci/source.h"
 #include "oci/state.h"
 
-#define INIT_PATH    DANAUS_LIBEXECDIR "/init"
-#define LIBRARY_PATH DANAUS_LIBDIR "/libdanaus.so"
-#define HOOK_PATH    DANAUS_LIBEXECDIR "/danaus-hook"
 #define ANSWER_EXTRA_S 30 /* on top of the storage's own timeout */
 #define ATTACH_TRIES	100
 #define ATTACH_RETRY_MS 50
@@ -59,9 +56,9 @@ static int precreate(const char *dir, struct err *err)
 	    .config = &config,
 	    .bundle = cwd ? cwd : "/",
 	    .containers = RUNDIR_CONTAINERS,
-	    .init = INIT_PATH,
-	    .library = LIBRARY_PATH,
-	    .hook = HOOK_PATH,
+	    .init = EDIT_INIT_FILE,
+	    .library = EDIT_LIBRARY_FILE,
+	    .hook = EDIT_HOOK_FILE,
 	};
 
 	r = edit_config(&context, document, &spec, err);
@@ -144,7 +141,7 @@ static int attach(const json_t *spec, const struct state *state, const char *dir
 	}
 	if (r < 0)
 		return r;
-	r = attach_mounts(state->pid, spec, INIT_PATH, json_object_get(answer, "mounts"), fds, nfds,
+	r = attach_mounts(state->pid, spec, EDIT_INIT_FILE, json_object_get(answer, "mounts"), fds, nfds,
 			  err);
 	for (unsigned i = 0; i < nfds; i++)
 		fd_close(fds[i]);

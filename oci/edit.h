@@ -16,6 +16,11 @@
 #define EDIT_LIBRARY	EDIT_GUEST_DIR "/libdanaus.so"
 #define EDIT_LD_PRELOAD "/etc/ld.so.preload"
 
+/* The installed files. */
+#define EDIT_INIT_FILE	  DANAUS_LIBEXECDIR "/init"
+#define EDIT_LIBRARY_FILE DANAUS_LIBDIR "/libdanaus.so"
+#define EDIT_HOOK_FILE	  DANAUS_LIBEXECDIR "/danaus-hook"
+
 struct edit_context {
 	const struct config *config;
 	const char *bundle;	/* absolute */

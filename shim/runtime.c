@@ -85,9 +85,9 @@ static int edit_bundle(const struct config *config, const char *bundle, const ch
 	    .bundle = real,
 	    .id = id,
 	    .containers = RUNDIR_CONTAINERS,
-	    .init = DANAUS_LIBEXECDIR "/init",
-	    .library = DANAUS_LIBDIR "/libdanaus.so",
-	    .hook = DANAUS_LIBEXECDIR "/danaus-hook",
+	    .init = EDIT_INIT_FILE,
+	    .library = EDIT_LIBRARY_FILE,
+	    .hook = EDIT_HOOK_FILE,
 	};
 
 	r = edit_config(&context, document, &spec, err);
