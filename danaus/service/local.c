@@ -360,7 +360,9 @@ static int local_syncfs(struct libservice *ls)
 
 static int local_host_fd(struct libservice *ls, struct ls_node *node)
 {
-	int fd = fcntl(node->fd, F_DUPFD_CLOEXEC, 0);
+	char buf[LOCAL_PROC_NAME_MAX];
+	int fd = openat(((struct local *)ls)->proc_fd, local_proc_name(node->fd, buf),
+			O_PATH | O_CLOEXEC);
 
 	return fd < 0 ? -errno : fd;
 }

@@ -59,8 +59,26 @@ int local_open(struct libservice *ls, const struct cred *cred, struct ls_node *n
 	return local_file_new(node, fd, ret);
 }
 
+/* A borrowed descriptor would keep the inode open for writing: in its place comes an O_PATH one,
+ * under the same number. */
+static void give_back(struct local *local, struct ls_node *node)
+{
+	char buf[LOCAL_PROC_NAME_MAX];
+	struct stat st;
+
+	if (!atomic_exchange(&node->borrowed, false))
+		return;
+	if (fstat(node->fd, &st) < 0 || !st.st_nlink)
+		return; /* it ends soon */
+	CLEANUP_FD int path =
+	    openat(local->proc_fd, local_proc_name(node->fd, buf), O_PATH | O_CLOEXEC);
+	if (path < 0 || dup3(path, node->fd, O_CLOEXEC) < 0)
+		atomic_store(&node->borrowed, true);
+}
+
 void local_release(struct libservice *ls, struct ls_file *file)
 {
+	give_back((struct local *)ls, file->node);
 	fd_close(file->fd);
 	pthread_mutex_destroy(&file->lock);
 	free(file->entries);

@@ -60,21 +60,24 @@ int local_make(struct libservice *ls, const struct cred *cred, struct ls_node *d
 	return local_lookup(ls, cred, dir, name, ret, ret_attr);
 }
 
-/* The node and the file of a new, open inode; fd is taken over. */
+/* The node and the file of a new, open inode; fd is taken over. The node borrows the file's
+ * descriptor for now: most new files are closed for good before anybody needs more, and opening an
+ * O_PATH one costs as much as all the rest (local_release() does it). */
 static int node_and_file(struct local *local, int fd, struct ls_node **ret,
 			 struct ls_file **ret_file, struct attr *ret_attr)
 {
-	char buf[LOCAL_PROC_NAME_MAX];
 	CLEANUP_FD int file_fd = fd;
 	struct ls_node *node;
-	int path, r;
+	int own, r;
 
-	path = openat(local->proc_fd, local_proc_name(file_fd, buf), O_PATH | O_CLOEXEC);
-	if (path < 0)
+	own = fcntl(file_fd, F_DUPFD_CLOEXEC, 0);
+	if (own < 0)
 		return -errno;
-	r = local_node_of(local, path, &node, ret_attr);
+	r = local_node_of(local, own, &node, ret_attr);
 	if (r < 0)
 		return r;
+	if (node->fd == own)
+		atomic_store(&node->borrowed, true);
 	r = local_file_new(node, STEAL_FD(file_fd), ret_file);
 	if (r < 0) {
 		local_forget(&local->ls, node, 1);

@@ -17,7 +17,8 @@ struct ls_node {
 	struct ls_node *next; /* in its bucket */
 	uint64_t refs;	      /* under the bucket's lock */
 	uint64_t mnt, dev, ino;
-	int fd;	     /* O_PATH */
+	int fd;	     /* O_PATH, or a duplicate of its first file's (borrowed) */
+	atomic_bool borrowed;
 	mode_t type; /* S_IFMT bits */
 	/* The ctime (ns) at which there was no access ACL; 0: not known. */
 	_Atomic uint64_t no_acl_at;

@@ -13,11 +13,11 @@ int vfs_stat(struct vctx *ctx, const struct vtarget *at, struct attr *ret_attr)
 	uint64_t now = vfs_now();
 	struct vnode *node;
 	struct attr attr;
-	bool got;
+	bool got, absent;
 	int r;
 
 	rcu_enter();
-	node = walk_cached(ctx, at, now);
+	node = walk_cached(ctx, at, now, &absent);
 	got = node && vnode_cached(node, now, &attr);
 	if (got)
 		vnode_present(node, &attr);
@@ -26,6 +26,8 @@ int vfs_stat(struct vctx *ctx, const struct vtarget *at, struct attr *ret_attr)
 		*ret_attr = attr;
 		return 0;
 	}
+	if (absent)
+		return -ENOENT;
 	r = walk_full(ctx, at, now, &node);
 	if (r < 0)
 		return r;

@@ -134,7 +134,7 @@ ssize_t vfs_read(struct vctx *ctx, struct vfile *file, const struct iovec *iov, 
 	end(file, locked, n > 0, offset + (n > 0 ? n : 0));
 	if (n > 0 && atomic_load_explicit(&node->atime_moves, memory_order_relaxed) &&
 	    !(vfile_flags(file) & O_NOATIME))
-		vnode_changed(node, NULL, 0, 0);
+		vnode_touched(node);
 	return n;
 }
 
@@ -171,7 +171,7 @@ static void become_writer(const struct vctx *ctx, struct vnode *node)
 	struct attr attr;
 
 	if (ctx->cred->map && (ctx->cred->map->nuid || ctx->cred->map->ngid)) {
-		if (vnode_attr(node, vfs_now(), &attr) < 0)
+		if (vnode_rights(node, vfs_now(), &attr) < 0)
 			attr.uid = attr.gid = (uid_t)-1;
 		cred_assume(ctx->cred, cred_caps_for(ctx->cred, attr.uid, attr.gid));
 	} else {
@@ -193,12 +193,12 @@ static ssize_t write_out(struct vctx *ctx, struct vfile *file, const struct iove
 		else if (ret_end)
 			*ret_end = offset + n;
 		face_done(node, fd);
-		vnode_changed(node, NULL, 0, 0);
+		vnode_touched(node);
 		return n;
 	}
 	become_writer(ctx, node);
 	n = ls_write(node->instance->ls, file->wr->file, iov, niov, offset, append, ret_end);
-	vnode_changed(node, NULL, 0, 0);
+	vnode_touched(node);
 	if (n > 0 && atomic_load_explicit(&node->face_opens, memory_order_relaxed))
 		face_changed(node, append ? 0 : offset, append ? UINT64_MAX : (uint64_t)n);
 	return n;
@@ -337,7 +337,7 @@ int vfs_allocate(struct vctx *ctx, struct vfile *file, int mode, uint64_t offset
 		return -EFBIG;
 	become_writer(ctx, node);
 	r = ls_allocate(node->instance->ls, file->wr->file, mode, offset, len_bytes);
-	vnode_changed(node, NULL, 0, 0);
+	vnode_touched(node);
 	if (!r)
 		face_changed(node, offset, UINT64_MAX);
 	return r;
@@ -408,7 +408,7 @@ ssize_t vfs_readdir(struct vctx *ctx, struct vfile *file, uint64_t position, voi
 		r = -EINVAL;
 	end(file, locked, !r, l.next);
 	if (!r && atomic_load_explicit(&node->atime_moves, memory_order_relaxed))
-		vnode_changed(node, NULL, 0, 0);
+		vnode_touched(node);
 	if (r < 0)
 		return r;
 	if (ret_next)

@@ -9,13 +9,13 @@
 /* A directory entry changed. */
 static void dir_changed(struct vnode *dir)
 {
-	vnode_changed(dir, NULL, 0, 0);
+	vnode_touched(dir);
 	face_changed(dir, 0, 0);
 }
 
 static void inode_changed(struct vnode *node)
 {
-	vnode_changed(node, NULL, 0, 0);
+	vnode_touched(node);
 	face_changed(node, 0, 0);
 }
 
@@ -117,13 +117,15 @@ int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *
 	return r;
 }
 
-/* Its last name may be gone: then nothing of ours may keep its space. */
-static void lost_name(struct vnode *node, bool directory)
+/* A name of node was taken away; before: its attributes until then, if they were known. When that
+ * was the last one, nothing of ours may keep its space. */
+static void lost_name(struct vnode *node, const struct attr *before)
 {
 	struct attr attr;
 
 	inode_changed(node);
-	if (directory || vnode_attr(node, vfs_now(), &attr) < 0 || !attr.nlink)
+	if (node->type == S_IFDIR || (before && before->nlink == 1) ||
+	    vnode_attr(node, vfs_now(), &attr) < 0 || !attr.nlink)
 		vnode_unrest(node, true);
 }
 
@@ -131,6 +133,8 @@ int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
 {
 	CLEANUP_WALK struct walk walk = {0};
 	struct vnode *dir, *node = NULL;
+	struct attr before;
+	bool known;
 	int r = walk_parent(ctx, at, &walk);
 
 	if (r < 0)
@@ -154,6 +158,7 @@ int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
 		r = node->type == S_IFDIR ? -EISDIR : -ENOTDIR;
 	else if (atomic_load(&node->mounted))
 		r = directory ? -EBUSY : -EISDIR;
+	known = vnode_cached(node, walk.now, &before);
 	if (!r) {
 		pthread_mutex_lock(&dir->names);
 		r = ls_unlink(dir->instance->ls, ctx->cred, dir->ls, walk.last, directory);
@@ -164,7 +169,7 @@ int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
 		pthread_mutex_unlock(&dir->names);
 	}
 	if (!r) {
-		lost_name(node, directory);
+		lost_name(node, known ? &before : NULL);
 		dir_changed(dir);
 	}
 	vnode_unref(node);
@@ -270,7 +275,7 @@ int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtar
 		if (victim && (flags & RENAME_EXCHANGE))
 			inode_changed(victim);
 		else if (victim)
-			lost_name(victim, victim->type == S_IFDIR);
+			lost_name(victim, NULL);
 		dir_changed(old.node);
 		if (new.node != old.node)
 			dir_changed(new.node);

@@ -202,45 +202,50 @@ static void write_words(struct vnode *node, const struct attr *attr)
 	atomic_store_explicit(&node->atime_moves, atime_moves(node, attr), memory_order_relaxed);
 }
 
+/* With lock held, gen being what counted when attr was asked for. */
+static void store(struct vnode *node, const struct attr *attr, unsigned gen, uint64_t now)
+{
+	write_words(node, attr);
+	atomic_store(&node->attr_until, now + VFS_CACHE_NS);
+	atomic_store(&node->rights_until, now + VFS_CACHE_NS);
+	/* A change that ended meanwhile has invalidated too early. */
+	if (atomic_load(&node->attr_gen) != gen) {
+		atomic_store(&node->attr_until, 0);
+		atomic_store(&node->rights_until, 0);
+	}
+}
+
 void vnode_store(struct vnode *node, const struct attr *attr, unsigned gen, uint64_t now)
 {
 	pthread_mutex_lock(&node->lock);
-	if (atomic_load(&node->attr_gen) == gen) {
-		write_words(node, attr);
-		atomic_store(&node->attr_until, now + VFS_CACHE_NS);
-		/* A change that ended meanwhile has invalidated too early. */
-		if (atomic_load(&node->attr_gen) != gen)
-			atomic_store(&node->attr_until, 0);
-	}
+	if (atomic_load(&node->attr_gen) == gen)
+		store(node, attr, gen, now);
 	pthread_mutex_unlock(&node->lock);
 }
 
 void vnode_changed(struct vnode *node, const struct attr *attr, unsigned gen, uint64_t now)
 {
-	if (!attr) {
-		atomic_fetch_add(&node->attr_gen, 1);
-		atomic_store(&node->attr_until, 0);
-		return;
-	}
 	pthread_mutex_lock(&node->lock);
-	if (atomic_fetch_add(&node->attr_gen, 1) == gen) {
-		write_words(node, attr);
-		atomic_store(&node->attr_until, now + VFS_CACHE_NS);
-		if (atomic_load(&node->attr_gen) != gen + 1)
-			atomic_store(&node->attr_until, 0);
+	if (atomic_fetch_add(&node->attr_gen, 1) == gen && attr) {
+		store(node, attr, gen + 1, now);
 	} else {
 		atomic_store(&node->attr_until, 0);
+		atomic_store(&node->rights_until, 0);
 	}
 	pthread_mutex_unlock(&node->lock);
 }
 
-bool vnode_cached(struct vnode *node, uint64_t now, struct attr *ret)
+void vnode_touched(struct vnode *node)
+{
+	atomic_fetch_add(&node->attr_gen, 1);
+	atomic_store(&node->attr_until, 0);
+}
+
+static void read_words(struct vnode *node, struct attr *ret)
 {
 	uint64_t word[ATTR_WORDS];
 	unsigned seq;
 
-	if (atomic_load_explicit(&node->attr_until, memory_order_acquire) <= now)
-		return false;
 	do {
 		while ((seq = atomic_load_explicit(&node->attr_seq, memory_order_acquire)) & 1)
 			;
@@ -248,21 +253,42 @@ bool vnode_cached(struct vnode *node, uint64_t now, struct attr *ret)
 			word[i] = atomic_load_explicit(&node->attr_word[i], memory_order_acquire);
 	} while (atomic_load_explicit(&node->attr_seq, memory_order_relaxed) != seq);
 	memcpy(ret, word, sizeof(*ret));
+}
+
+bool vnode_cached(struct vnode *node, uint64_t now, struct attr *ret)
+{
+	if (atomic_load_explicit(&node->attr_until, memory_order_acquire) <= now)
+		return false;
+	read_words(node, ret);
 	return true;
+}
+
+bool vnode_cached_rights(struct vnode *node, uint64_t now, struct attr *ret)
+{
+	if (atomic_load_explicit(&node->rights_until, memory_order_acquire) <= now)
+		return false;
+	read_words(node, ret);
+	return true;
+}
+
+static int fetch(struct vnode *node, uint64_t now, struct attr *ret)
+{
+	unsigned gen = vnode_gen(node);
+	int r = ls_getattr(node->instance->ls, node->ls, NULL, ret);
+
+	if (!r)
+		vnode_store(node, ret, gen, now);
+	return r;
 }
 
 int vnode_attr(struct vnode *node, uint64_t now, struct attr *ret)
 {
-	unsigned gen;
-	int r;
+	return vnode_cached(node, now, ret) ? 0 : fetch(node, now, ret);
+}
 
-	if (vnode_cached(node, now, ret))
-		return 0;
-	gen = vnode_gen(node);
-	r = ls_getattr(node->instance->ls, node->ls, NULL, ret);
-	if (!r)
-		vnode_store(node, ret, gen, now);
-	return r;
+int vnode_rights(struct vnode *node, uint64_t now, struct attr *ret)
+{
+	return vnode_cached_rights(node, now, ret) ? 0 : fetch(node, now, ret);
 }
 
 void vnode_present(struct vnode *node, struct attr *attr)

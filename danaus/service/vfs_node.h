@@ -95,6 +95,7 @@ struct vnode {
 	atomic_uint attr_seq;
 	atomic_uint attr_gen; /* counts our own changes, each after it was made */
 	_Atomic uint64_t attr_until; /* CLOCK_MONOTONIC ns; 0: not valid */
+	_Atomic uint64_t rights_until; /* the same for mode, owner and ACL alone */
 	_Atomic uint64_t attr_word[ATTR_WORDS];
 	atomic_bool atime_moves; /* a read changes it */
 
@@ -204,8 +205,13 @@ unsigned vnode_gen(struct vnode *node);
 void vnode_store(struct vnode *node, const struct attr *attr, unsigned gen, uint64_t now);
 /* We changed the inode; attr (may be NULL) is what the change answered. */
 void vnode_changed(struct vnode *node, const struct attr *attr, unsigned gen, uint64_t now);
+/* Our change was of content only: data, entries, links to it. Its rights are what they were. */
+void vnode_touched(struct vnode *node);
 /* False when it is not fresh. In an RCU section or with a reference. */
 bool vnode_cached(struct vnode *node, uint64_t now, struct attr *ret);
+/* The same; only mode, uid, gid and has_acl count. */
+bool vnode_cached_rights(struct vnode *node, uint64_t now, struct attr *ret);
+int vnode_rights(struct vnode *node, uint64_t now, struct attr *ret);
 /* Cached or asked for. */
 int vnode_attr(struct vnode *node, uint64_t now, struct attr *ret);
 void vfs_retire(struct vfs *vfs, struct retired *retired);
@@ -263,8 +269,10 @@ void walk_done(struct walk *walk);
 int walk_full(struct vctx *ctx, const struct vtarget *at, uint64_t now, struct vnode **ret);
 /* To the last component's directory, which the caller may search. */
 int walk_parent(struct vctx *ctx, const struct vtarget *at, struct walk *walk);
-/* In an RCU section, cached things only; NULL when that does not get there. */
-struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t now);
+/* In an RCU section, cached things only; NULL when that does not get there, or (*ret_absent) there is
+ * no such name. */
+struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t now,
+			  bool *ret_absent);
 /* One name, mounts crossed (cross) or not; *ret NULL: there is none. */
 int walk_lookup(struct vctx *ctx, struct vnode *dir, const char *name, size_t len, uint64_t now,
 		bool cross, struct vnode **ret);

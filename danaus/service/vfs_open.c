@@ -288,11 +288,12 @@ static int wanted(int flags)
 	return masks[flags & O_ACCMODE] | (flags & O_TRUNC ? W_OK : 0);
 }
 
-/* may_open() of Linux fs/namei.c. */
-static int may_open(struct vctx *ctx, struct vnode *node, int flags, uint64_t now,
+/* may_open() of Linux fs/namei.c. all: attr is wanted for more than its rights. */
+static int may_open(struct vctx *ctx, struct vnode *node, int flags, uint64_t now, bool all,
 		    struct attr *attr)
 {
-	int mask = wanted(flags), r = vnode_attr(node, now, attr);
+	int mask = wanted(flags);
+	int r = all ? vnode_attr(node, now, attr) : vnode_rights(node, now, attr);
 
 	if (r < 0)
 		return r;
@@ -332,7 +333,7 @@ static int open_node(struct vctx *ctx, struct vnode *node, int flags, uint64_t n
 			return -ENOTDIR;
 		r = ret_attr ? vnode_attr(node, now, &attr) : 0;
 	} else {
-		r = may_open(ctx, node, flags, now, &attr);
+		r = may_open(ctx, node, flags, now, ret_attr, &attr);
 		if (!r)
 			r = get_opens(ctx, node, flags, &rd, &wr);
 	}
@@ -463,7 +464,7 @@ static int create(struct vctx *ctx, struct walk *walk, int flags, mode_t mode, s
 	pthread_mutex_unlock(&dir->names);
 	if (r < 0)
 		return r;
-	vnode_changed(dir, NULL, 0, 0);
+	vnode_touched(dir);
 	face_changed(dir, 0, 0);
 	if (ret_attr) {
 		vnode_present(node, &attr);

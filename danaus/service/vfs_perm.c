@@ -51,7 +51,7 @@ int perm_decide(const struct attr *attr, const struct cred *cred, int mask)
 int perm_may(const struct vctx *ctx, struct vnode *node, int mask, uint64_t now)
 {
 	struct attr attr;
-	int r = vnode_attr(node, now, &attr);
+	int r = vnode_rights(node, now, &attr);
 
 	if (r < 0)
 		return r;
@@ -81,10 +81,10 @@ int perm_follow(const struct vctx *ctx, struct vnode *dir, struct vnode *link, u
 
 	if (!vfs_of(dir)->protected_symlinks)
 		return 0;
-	r = vnode_attr(dir, now, &d);
+	r = vnode_rights(dir, now, &d);
 	if (r < 0 || (d.mode & (S_ISVTX | S_IWOTH)) != (S_ISVTX | S_IWOTH))
 		return r;
-	r = vnode_attr(link, now, &l);
+	r = vnode_rights(link, now, &l);
 	if (r < 0)
 		return r;
 	return l.uid == ctx->cred->fsuid || l.uid == d.uid ? 0 : -EACCES;
@@ -101,7 +101,7 @@ int perm_create_open(const struct vctx *ctx, struct vnode *dir, const struct att
 
 	if ((regular && !vfs->protected_regular) || (fifo && !vfs->protected_fifos))
 		return 0;
-	r = vnode_attr(dir, now, &d);
+	r = vnode_rights(dir, now, &d);
 	if (r < 0 || !(d.mode & S_ISVTX) || attr->uid == d.uid || attr->uid == ctx->cred->fsuid)
 		return r;
 	if (d.mode & S_IWOTH)

@@ -89,12 +89,14 @@ static struct vnode *above(struct vnode *node, struct vfs_instance **ret_outside
 	return up ? cross_down(up) : NULL;
 }
 
-struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t now)
+struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t now,
+			  bool *ret_absent)
 {
 	struct vnode *node = target_node(at);
 	const char *p = at->path ? at->path : "";
 	struct attr attr;
 
+	*ret_absent = false;
 	if (!*p)
 		return node;
 	while (*p == '/')
@@ -106,7 +108,7 @@ struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t n
 
 		while (*rest == '/')
 			rest++;
-		if (len > NAME_MAX || node->type != S_IFDIR || !vnode_cached(node, now, &attr) ||
+		if (len > NAME_MAX || node->type != S_IFDIR || !vnode_cached_rights(node, now, &attr) ||
 		    perm_decide(&attr, ctx->cred, X_OK) != 1)
 			return NULL;
 		if (is_dotdot(p, len)) {
@@ -117,11 +119,14 @@ struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t n
 			struct dentry *d =
 			    dentry_find(node, p, len, dentry_hash(node, p, len));
 
-			if (!d || !d->node ||
-			    atomic_load_explicit(&d->until, memory_order_acquire) <= now)
+			if (!d || atomic_load_explicit(&d->until, memory_order_acquire) <= now)
 				return NULL;
 			if (!atomic_load_explicit(&d->used, memory_order_relaxed))
 				atomic_store_explicit(&d->used, true, memory_order_relaxed);
+			if (!d->node) {
+				*ret_absent = true;
+				return NULL;
+			}
 			node = cross_down(d->node);
 			if (node->type == S_IFLNK && (*rest || !at->nofollow || p[len] == '/'))
 				return NULL;
@@ -367,13 +372,16 @@ static int walk_path(struct vctx *ctx, const char *path, bool nofollow, bool par
 int walk_full(struct vctx *ctx, const struct vtarget *at, uint64_t now, struct vnode **ret)
 {
 	struct vnode *node;
+	bool absent;
 	int r;
 
 	rcu_enter();
-	node = walk_cached(ctx, at, now);
+	node = walk_cached(ctx, at, now, &absent);
 	if (node && !vnode_tryref(node))
 		node = NULL;
 	rcu_leave();
+	if (absent)
+		return -ENOENT;
 	if (!node) {
 		struct walk walk = {.node = vnode_ref(target_node(at)), .now = now};
 
