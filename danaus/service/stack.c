@@ -9,6 +9,9 @@
 #include <string.h>
 
 #include "danaus/base/cleanup.h"
+#ifdef HAVE_CEPH
+#include "danaus/service/ceph.h"
+#endif
 #include "danaus/service/union.h"
 
 static int open_local(const struct stack_source *source, const struct stack_limits *limits,
@@ -24,8 +27,22 @@ static int open_union(const struct stack_source *source, const struct stack_limi
 	return union_new(lower, source->nlower, !source->lower[0]->ro, ret, err);
 }
 
+#ifdef HAVE_CEPH
+/* id is the name of the identity in danaus.json, which whoever fills limits has looked up. */
+static const char *const ceph_options[] = {"id", NULL};
+
+static int open_ceph(const struct stack_source *source, const struct stack_limits *limits,
+		     struct libservice **lower, struct libservice **ret, struct err *err)
+{
+	return ceph_new(source->path, limits, ret, err);
+}
+#endif
+
 static const struct stack_layer layers[] = {
     {"local", 0, 0, NULL, open_local},
+#ifdef HAVE_CEPH
+    {"ceph", 0, 0, ceph_options, open_ceph},
+#endif
     {"union", 1, UNION_BRANCHES_MAX, NULL, open_union},
 };
 

@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Owns the connection to the cluster: mounting, the watch over calls that take too long, mounting
+ * anew after a blocklisting, and the table of nodes. Any worker thread; one thread of its own. */
+#include "danaus/service/ceph_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "danaus/base/log.h"
+
+#define NOSNAP	    ((uint64_t)-2)
+#define SECOND_NS   1000000000ull
+#define RETRY_S	    5
+#define CACHE_MIN   (4u << 20)
+
+__thread mode_t cephls_call_umask;
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	return t.tv_sec * SECOND_NS + t.tv_nsec;
+}
+
+/* libcephfs asks in the thread that called it, and not where a default ACL decides. */
+static mode_t umask_of_call(void *handle)
+{
+	return cephls_call_umask;
+}
+
+static int configure(struct ceph *fs, struct ceph_mount_info *mount, struct err *err)
+{
+	char seconds[16], cache[24], dirty[24], target[24];
+	const char *const settings[][2] = {
+	    {"keyring", fs->keyring},
+	    {"client_mount_timeout", seconds},
+	    {"rados_osd_op_timeout", seconds},
+	    {"rados_mon_op_timeout", seconds},
+	    {"client_reconnect_stale", "true"},
+	    /* Rights are ceph_perm.c's business; the ACLs of new inodes are libcephfs's. */
+	    {"client_permissions", "false"},
+	    {"fuse_default_permissions", "true"},
+	    {"client_acl_type", "posix_acl"},
+	    {"client_oc_size", cache},
+	    {"client_oc_max_dirty", dirty},
+	    {"client_oc_target_dirty", target},
+	    {"log_file", ""},
+	    {"log_to_stderr", "false"},
+	    {"err_to_stderr", "false"},
+	    {"admin_socket", ""},
+	};
+	uint64_t bytes = fs->cache_bytes < CACHE_MIN ? CACHE_MIN : fs->cache_bytes;
+	int r = ceph_conf_read_file(mount, fs->conf);
+
+	if (r < 0)
+		return err_set(err, r, "ceph: cannot read %s: %s", fs->conf, strerror(-r));
+	snprintf(seconds, sizeof(seconds), "%u", fs->timeout_s);
+	snprintf(cache, sizeof(cache), "%llu", (unsigned long long)bytes);
+	snprintf(dirty, sizeof(dirty), "%llu", (unsigned long long)bytes / 2);
+	snprintf(target, sizeof(target), "%llu", (unsigned long long)bytes / 4);
+	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+		if (!settings[i][1] || (settings[i][1] == cache && !fs->cache_bytes) ||
+		    (!fs->cache_bytes && (settings[i][1] == dirty || settings[i][1] == target)))
+			continue;
+		r = ceph_conf_set(mount, settings[i][0], settings[i][1]);
+		/* A release that has no such setting has no such behaviour either. */
+		if (r < 0 && r != -ENOENT)
+			return err_set(err, r, "ceph: setting %s: %s", settings[i][0],
+				       strerror(-r));
+	}
+	return 0;
+}
+
+static int explain(struct ceph *fs, int r, struct err *err)
+{
+	switch (r) {
+	case -ETIMEDOUT:
+		return err_set(err, r, "ceph: the cluster of %s did not answer within %u s",
+			       fs->conf, fs->timeout_s);
+	case -ENOENT:
+		return err_set(err, r, "ceph: no file system%s%s or no directory %s in it",
+			       fs->fs ? " " : "", fs->fs ? fs->fs : "", fs->dir);
+	case -EACCES:
+	case -EPERM:
+		return err_set(err, r, "ceph: client.%s may not mount %s: its key or its caps",
+			       fs->id, fs->dir);
+	default:
+		return err_set(err, r, "ceph: cannot mount %s as client.%s: %s", fs->dir, fs->id,
+			       strerror(-r));
+	}
+}
+
+static int mount_new(struct ceph *fs, struct ceph_mount_info **ret, struct err *err)
+{
+	struct ceph_client_callback_args callbacks = {.handle = fs, .umask_cb = umask_of_call};
+	struct ceph_mount_info *mount;
+	int r = ceph_create(&mount, fs->id);
+
+	if (r < 0)
+		return err_set(err, r, "ceph: %s", strerror(-r));
+	r = configure(fs, mount, err);
+	if (r < 0) {
+		ceph_release(mount);
+		return r;
+	}
+	r = ceph_init(mount);
+	if (!r && fs->session) {
+		/* What the session of the same name left, in a service that is gone, ends now
+		 * instead of at its timeout. */
+		ceph_start_reclaim(mount, fs->session, CEPH_RECLAIM_RESET);
+		ceph_finish_reclaim(mount);
+		ceph_set_uuid(mount, fs->session);
+	}
+	if (!r && fs->fs)
+		r = ceph_select_filesystem(mount, fs->fs);
+	if (!r)
+		r = ceph_mount(mount, fs->dir);
+	if (r < 0) {
+		ceph_release(mount);
+		return explain(fs, r, err);
+	}
+	ceph_ll_register_callbacks(mount, &callbacks);
+	*ret = mount;
+	return 0;
+}
+
+/* Calls in flight, and what becomes of them. */
+
+static void *watch(void *arg)
+{
+	struct ceph *fs = arg;
+	bool said = false;
+
+	pthread_mutex_lock(&fs->watch_lock);
+	while (!fs->ending) {
+		uint64_t now = now_ns(), limit = fs->timeout_s * SECOND_NS;
+		struct timespec until;
+		bool stalled = false;
+
+		for (unsigned i = 0; i < CEPH_CALLS && !stalled; i++) {
+			uint64_t began = atomic_load_explicit(&fs->calls[i], memory_order_relaxed);
+
+			stalled = began && now > began && now - began > limit;
+		}
+		atomic_store(&fs->stalled, stalled);
+		if (stalled != said)
+			log_warn("ceph: client.%s at %s %s", fs->id, fs->dir,
+				 stalled ? "has waited too long for the cluster: calls are "
+					   "refused until it answers"
+					 : "is answered again");
+		said = stalled;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec++;
+		pthread_cond_timedwait(&fs->watch_end, &fs->watch_lock, &until);
+	}
+	pthread_mutex_unlock(&fs->watch_lock);
+	return NULL;
+}
+
+int cephls_enter(struct ceph *fs, struct ceph_call *call)
+{
+	static atomic_uint threads;
+	static __thread unsigned mine;
+	uint64_t now = now_ns();
+
+	if (atomic_load_explicit(&fs->stalled, memory_order_relaxed))
+		return -EIO;
+	if (!mine)
+		mine = atomic_fetch_add(&threads, 1) + 1;
+	for (unsigned i = 0; i < CEPH_CALLS; i++) {
+		uint64_t none = 0;
+
+		call->slot = (mine + i) % CEPH_CALLS;
+		if (atomic_compare_exchange_strong(&fs->calls[call->slot], &none, now))
+			break;
+		call->slot = CEPH_CALLS;
+	}
+	pthread_rwlock_rdlock(&fs->mount_lock);
+	call->gen = fs->gen;
+	return 0;
+}
+
+/* One thread mounts anew, the others that saw the same mount fail wait for it. */
+static int recover(struct ceph *fs, unsigned gen)
+{
+	struct ceph_mount_info *fresh, *old = NULL;
+	struct err err = {0};
+	int r = 0;
+
+	pthread_mutex_lock(&fs->recover_lock);
+	if (fs->gen == gen) {
+		r = now_ns() < fs->recover_after_ns ? -EIO : mount_new(fs, &fresh, &err);
+		if (!r) {
+			pthread_rwlock_wrlock(&fs->mount_lock);
+			old = fs->mount;
+			fs->mount = fresh;
+			fs->gen++;
+			pthread_rwlock_unlock(&fs->mount_lock);
+			log_warn("ceph: client.%s was cut off at %s and has mounted it anew",
+				 fs->id, fs->dir);
+		} else if (err.text[0]) {
+			log_limited(LOG_ERROR, "%s", err.text);
+			fs->recover_after_ns = now_ns() + RETRY_S * SECOND_NS;
+		}
+	}
+	if (old) { /* nobody is in it, and its nodes and files are not used any more */
+		ceph_abort_conn(old);
+		ceph_release(old);
+	}
+	pthread_mutex_unlock(&fs->recover_lock);
+	return r;
+}
+
+bool cephls_leave(struct ceph *fs, struct ceph_call *call, int64_t r)
+{
+	pthread_rwlock_unlock(&fs->mount_lock);
+	if (call->slot < CEPH_CALLS)
+		atomic_store_explicit(&fs->calls[call->slot], 0, memory_order_release);
+	if (r != -ESHUTDOWN && r != -ENOTCONN)
+		return false;
+	return !call->tries++ && !recover(fs, call->gen);
+}
+
+/* Nodes. */
+
+static unsigned bucket_of(uint64_t ino, uint64_t snap)
+{
+	return ((ino ^ snap << 40) * 0x9e3779b97f4a7c15ull >> 54) % CEPH_BUCKETS;
+}
+
+int cephls_inode(struct ceph *fs, struct ls_node *node, Inode **ret)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&node->lock);
+	if (node->gen != fs->gen) {
+		vinodeno_t vino = {{node->ino}, {node->snap}};
+		Inode *in = NULL;
+
+		/* A fresh mount: the old pointer went with the old one. */
+		r = ceph_ll_lookup_vino(fs->mount, vino, &in);
+		if (!r) {
+			node->in = in;
+			node->gen = fs->gen;
+		}
+	}
+	if (!r)
+		*ret = node->in;
+	pthread_mutex_unlock(&node->lock);
+	return r == -ENOENT ? -ESTALE : r;
+}
+
+int cephls_node_of(struct ceph *fs, Inode *in, const struct ceph_statx *stx, struct ls_node **ret)
+{
+	uint64_t snap = stx->stx_dev ? (uint64_t)stx->stx_dev : NOSNAP;
+	unsigned b = bucket_of(stx->stx_ino, snap);
+	struct ls_node *fresh = calloc(1, sizeof(*fresh)), *node;
+	bool surplus = true;
+
+	if (!fresh) {
+		ceph_ll_forget(fs->mount, in, 1);
+		return -ENOMEM;
+	}
+	pthread_mutex_init(&fresh->lock, NULL);
+	pthread_mutex_init(&fresh->append_lock, NULL);
+	*fresh = (struct ls_node){.refs = 1,
+				  .ino = stx->stx_ino,
+				  .snap = snap,
+				  .type = stx->stx_mode & S_IFMT,
+				  .in = in,
+				  .gen = fs->gen,
+				  .lock = fresh->lock,
+				  .append_lock = fresh->append_lock};
+	pthread_mutex_lock(&fs->bucket[b].lock);
+	for (node = fs->bucket[b].first; node; node = node->next)
+		if (node->ino == fresh->ino && node->snap == snap)
+			break;
+	if (node) {
+		node->refs++;
+		pthread_mutex_lock(&node->lock);
+		if (node->gen != fs->gen) {
+			node->in = in;
+			node->gen = fs->gen;
+			surplus = false;
+		}
+		pthread_mutex_unlock(&node->lock);
+	} else {
+		surplus = false;
+		fresh->next = fs->bucket[b].first;
+		fs->bucket[b].first = fresh;
+		node = STEAL_PTR(fresh);
+	}
+	pthread_mutex_unlock(&fs->bucket[b].lock);
+	if (surplus)
+		ceph_ll_forget(fs->mount, in, 1);
+	free(fresh);
+	*ret = node;
+	return 0;
+}
+
+static void op_forget(struct libservice *ls, struct ls_node *node, uint64_t count)
+{
+	struct ceph *fs = ceph_of(ls);
+	unsigned b = bucket_of(node->ino, node->snap);
+
+	pthread_mutex_lock(&fs->bucket[b].lock);
+	node->refs -= count;
+	if (node->refs) {
+		node = NULL;
+	} else {
+		struct ls_node **p = &fs->bucket[b].first;
+
+		while (*p != node)
+			p = &(*p)->next;
+		*p = node->next;
+	}
+	pthread_mutex_unlock(&fs->bucket[b].lock);
+	if (!node)
+		return;
+	pthread_rwlock_rdlock(&fs->mount_lock); /* also when stalled: it does not wait */
+	if (node->gen == fs->gen)
+		ceph_ll_forget(fs->mount, node->in, 1);
+	pthread_rwlock_unlock(&fs->mount_lock);
+	pthread_mutex_destroy(&node->lock);
+	pthread_mutex_destroy(&node->append_lock);
+	free(node);
+}
+
+static int op_root(struct libservice *ls, struct ls_node **ret, struct attr *ret_attr)
+{
+	struct ceph *fs = ceph_of(ls);
+	int r = cephls_op_getattr(ls, fs->root, NULL, ret_attr);
+	unsigned b = bucket_of(fs->root->ino, fs->root->snap);
+
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&fs->bucket[b].lock);
+	fs->root->refs++;
+	pthread_mutex_unlock(&fs->bucket[b].lock);
+	*ret = fs->root;
+	return 0;
+}
+
+static int op_syncfs(struct libservice *ls)
+{
+	struct ceph *fs = ceph_of(ls);
+	struct ceph_call call = {0};
+	int r;
+
+	do {
+		r = cephls_enter(fs, &call);
+		if (r < 0)
+			return r;
+		r = ceph_sync_fs(fs->mount);
+	} while (cephls_leave(fs, &call, r));
+	return r;
+}
+
+/* Everything that is left, mounted or not. */
+static void op_free(struct libservice *ls)
+{
+	struct ceph *fs = ceph_of(ls);
+
+	if (fs->root)
+		op_forget(ls, fs->root, 1);
+	if (fs->watching) {
+		pthread_mutex_lock(&fs->watch_lock);
+		fs->ending = true;
+		pthread_cond_signal(&fs->watch_end);
+		pthread_mutex_unlock(&fs->watch_lock);
+		pthread_join(fs->watch, NULL);
+	}
+	if (fs->mount) {
+		if (atomic_load(&fs->stalled))
+			ceph_abort_conn(fs->mount);
+		else
+			ceph_unmount(fs->mount);
+		ceph_release(fs->mount);
+	}
+	for (unsigned i = 0; i < CEPH_BUCKETS; i++)
+		pthread_mutex_destroy(&fs->bucket[i].lock);
+	pthread_rwlock_destroy(&fs->mount_lock);
+	pthread_mutex_destroy(&fs->recover_lock);
+	pthread_mutex_destroy(&fs->watch_lock);
+	pthread_cond_destroy(&fs->watch_end);
+	if (fs->root_perms)
+		ceph_userperm_destroy(fs->root_perms);
+	free(fs->conf);
+	free(fs->keyring);
+	free(fs->id);
+	free(fs->fs);
+	free(fs->dir);
+	free(fs->session);
+	free(fs);
+}
+
+static const struct libservice_ops ops = {
+    .name = "ceph",
+    .free = op_free,
+    .root = op_root,
+    .lookup = cephls_op_lookup,
+    .make = cephls_op_make,
+    .create = cephls_op_create,
+    .link = cephls_op_link,
+    .unlink = cephls_op_unlink,
+    .rename = cephls_op_rename,
+    .forget = op_forget,
+    .getattr = cephls_op_getattr,
+    .setattr = cephls_op_setattr,
+    .access = cephls_op_access,
+    .readlink = cephls_op_readlink,
+    .open = cephls_op_open,
+    .release = cephls_op_release,
+    .read = cephls_op_read,
+    .write = cephls_op_write,
+    .fsync = cephls_op_fsync,
+    .allocate = cephls_op_allocate,
+    .seek = cephls_op_seek,
+    .readdir = cephls_op_readdir,
+    .getxattr = cephls_op_getxattr,
+    .setxattr = cephls_op_setxattr,
+    .listxattr = cephls_op_listxattr,
+    .removexattr = cephls_op_removexattr,
+    .statfs = cephls_op_statfs,
+    .syncfs = op_syncfs,
+    .lock = cephls_op_lock,
+};
+
+/* "[FS:]/dir", the directory without "." and ".." components: it is a tenant's confinement. */
+static int parse(struct ceph *fs, const char *spec, struct err *err)
+{
+	const char *dir = spec[0] == '/' ? spec : strchr(spec, ':');
+
+	if (dir && *dir == ':') {
+		if (dir == spec)
+			return err_set(err, -EINVAL, "ceph: the file system's name is missing");
+		fs->fs = strndup(spec, dir - spec);
+		if (!fs->fs)
+			return -ENOMEM;
+		dir++;
+	}
+	if (!dir || dir[0] != '/')
+		return err_set(err, -EINVAL, "ceph: \"%s\" is not /dir or FS:/dir", spec);
+	for (const char *p = dir; p; p = strchr(p + 1, '/')) {
+		size_t n = strcspn(p + 1, "/");
+
+		if ((n == 1 && p[1] == '.') || (n == 2 && p[1] == '.' && p[2] == '.'))
+			return err_set(err, -EINVAL, "ceph: \"%s\" has . or .. in it", dir);
+	}
+	fs->dir = strdup(dir);
+	return fs->dir ? 0 : -ENOMEM;
+}
+
+static int copy(const char *from, char **to)
+{
+	*to = from ? strdup(from) : NULL;
+	return from && !*to ? -ENOMEM : 0;
+}
+
+static int open_root(struct ceph *fs, struct err *err)
+{
+	struct ceph_statx stx;
+	Inode *in;
+	int r = ceph_ll_lookup_root(fs->mount, &in);
+
+	if (!r)
+		r = ceph_ll_getattr(fs->mount, in, &stx, CEPH_WANT, 0, fs->root_perms);
+	if (!r)
+		r = cephls_node_of(fs, in, &stx, &fs->root);
+	if (!r && !S_ISDIR(stx.stx_mode))
+		return err_set(err, -ENOTDIR, "ceph: %s is not a directory", fs->dir);
+	return r < 0 ? explain(fs, r, err) : 0;
+}
+
+int ceph_new(const char *spec, const struct stack_limits *limits, struct libservice **ret,
+	     struct err *err)
+{
+	struct ceph *fs;
+	int r;
+
+	if (!limits->ceph_conf || !limits->ceph_id)
+		return err_set(err, -EACCES, "ceph: the administrator granted no identity "
+					     "(danaus.json, \"ceph\")");
+	fs = calloc(1, sizeof(*fs));
+	if (!fs)
+		return -ENOMEM;
+	fs->base.ops = &ops;
+	fs->timeout_s = limits->timeout_s ? limits->timeout_s : CEPH_TIMEOUT_DEFAULT_S;
+	fs->cache_bytes = limits->cache_bytes;
+	pthread_rwlock_init(&fs->mount_lock, NULL);
+	pthread_mutex_init(&fs->recover_lock, NULL);
+	pthread_mutex_init(&fs->watch_lock, NULL);
+	pthread_cond_init(&fs->watch_end, NULL);
+	for (unsigned i = 0; i < CEPH_BUCKETS; i++)
+		pthread_mutex_init(&fs->bucket[i].lock, NULL);
+	r = parse(fs, spec, err);
+	if (!r && (copy(limits->ceph_conf, &fs->conf) || copy(limits->ceph_keyring, &fs->keyring) ||
+		   copy(limits->ceph_id, &fs->id) || copy(limits->session, &fs->session)))
+		r = -ENOMEM;
+	if (!r && !(fs->root_perms = ceph_userperm_new(0, 0, 0, NULL)))
+		r = -ENOMEM;
+	if (!r)
+		r = mount_new(fs, &fs->mount, err);
+	if (!r)
+		r = open_root(fs, err);
+	if (!r) {
+		r = -pthread_create(&fs->watch, NULL, watch, fs);
+		fs->watching = !r;
+	}
+	if (r < 0) {
+		op_free(&fs->base);
+		return r;
+	}
+	*ret = &fs->base;
+	return 0;
+}

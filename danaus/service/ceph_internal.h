@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the ceph libservice share. ceph.c owns the mount, its recovery and the nodes,
+ * ceph_perm.c rights, ceph_node.c names and attributes, ceph_file.c open files. */
+#pragma once
+
+
+#include <cephfs/libcephfs.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "danaus/base/cleanup.h"
+#include "danaus/service/ceph.h"
+#include "danaus/service/libservice.h"
+
+#define CEPH_BUCKETS 1024
+#define CEPH_CALLS   1024 /* in flight at a time; more are not watched */
+
+struct ls_node {
+	uint64_t refs; /* the bucket's lock */
+	struct ls_node *next;
+	uint64_t ino, snap;
+	mode_t type;
+	pthread_mutex_t lock;
+	Inode *in;	  /* of the mount number gen; lock */
+	unsigned gen;	  /* lock */
+	bool acl_known, has_acl; /* as of acl_ctime; lock */
+	struct timespec acl_ctime;
+	pthread_mutex_t append_lock; /* finding the end and writing there is one step */
+};
+
+struct ls_file {
+	struct ls_node *node;
+	int flags;
+	pthread_mutex_t lock;
+	Fh *fh; /* of the mount number gen; lock */
+	struct ceph_dir_result *dir;
+	unsigned gen;
+	uint64_t position; /* of dir */
+	atomic_bool dirty; /* written and not synced */
+	atomic_int lost;   /* -errno of a write that was reported done; told once */
+	atomic_bool no_privileges;
+};
+
+struct ceph {
+	struct libservice base;
+	char *conf, *keyring, *id, *fs, *dir, *session;
+	uint64_t cache_bytes;
+	unsigned timeout_s;
+	UserPerm *root_perms;
+
+	/* Held for reading by every call, for writing while the mount is exchanged. */
+	pthread_rwlock_t mount_lock;
+	struct ceph_mount_info *mount;
+	unsigned gen;
+	pthread_mutex_t recover_lock;
+	uint64_t recover_after_ns; /* recover_lock: no attempt before */
+
+	struct ls_node *root;
+	struct {
+		pthread_mutex_t lock;
+		struct ls_node *first;
+	} bucket[CEPH_BUCKETS];
+
+	pthread_t watch;
+	pthread_mutex_t watch_lock;
+	pthread_cond_t watch_end;
+	bool watching, ending; /* watch_lock */
+	atomic_bool stalled;
+	_Atomic uint64_t calls[CEPH_CALLS]; /* when each began; 0: free */
+};
+
+static inline struct ceph *ceph_of(struct libservice *ls)
+{
+	return (struct ceph *)ls;
+}
+
+/* A call into libcephfs: for (begin; ...; again while cephls_leave()). */
+struct ceph_call {
+	unsigned gen, slot, tries;
+};
+int cephls_enter(struct ceph *fs, struct ceph_call *call);
+/* True: the mount is a new one, do it again. */
+bool cephls_leave(struct ceph *fs, struct ceph_call *call, int64_t r);
+
+/* Within a call. */
+int cephls_inode(struct ceph *fs, struct ls_node *node, Inode **ret);
+/* The node of in, whose reference is consumed. */
+int cephls_node_of(struct ceph *fs, Inode *in, const struct ceph_statx *stx, struct ls_node **ret);
+void cephls_attr(struct ceph *fs, struct ls_node *node, const struct ceph_statx *stx,
+	       struct attr *ret);
+int cephls_stat(struct ceph *fs, struct ls_node *node, struct ceph_statx *ret);
+
+/* Identities. NULL: out of memory. Free when not fs->root_perms. */
+UserPerm *cephls_perms_of(const struct cred *cred);
+/* For what changes an inode of (uid, gid): the caller's own, or root's where it is by its
+ * capabilities that it may. */
+UserPerm *cephls_perms_for(struct ceph *fs, const struct cred *cred, uid_t uid, gid_t gid);
+void cephls_perms_done(struct ceph *fs, UserPerm *perms);
+
+/* inode_permission() of fs/namei.c. Within a call. */
+int cephls_may(struct ceph *fs, const struct cred *cred, struct ls_node *node,
+	     const struct ceph_statx *stx, int mask);
+int cephls_may_remove(struct ceph *fs, const struct cred *cred, struct ls_node *dir,
+		    const struct ceph_statx *victim);
+bool cephls_owns(const struct cred *cred, const struct ceph_statx *stx, uint64_t cap);
+int cephls_may_link(struct ceph *fs, const struct cred *cred, struct ls_node *node,
+		  const struct ceph_statx *stx);
+/* setattr_prepare() of fs/attr.c; may also clear bits of *mode, as it does. */
+int cephls_may_set(struct ceph *fs, const struct cred *cred, struct ls_node *node,
+		 const struct ceph_statx *stx, unsigned set, const struct attr *attr,
+		 bool file, mode_t *mode);
+int cephls_may_xattr(struct ceph *fs, const struct cred *cred, struct ls_node *node,
+		   const char *name, bool write);
+
+#define CEPH_WANT CEPH_STATX_ALL_STATS
+extern __thread mode_t cephls_call_umask;
+
+/* ceph_node.c */
+int cephls_op_lookup(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+		   const char *name, struct ls_node **ret, struct attr *ret_attr);
+int cephls_op_make(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+		 const char *name, mode_t mode, mode_t umask, dev_t rdev, const char *target,
+		 struct ls_node **ret, struct attr *ret_attr);
+int cephls_op_link(struct libservice *ls, const struct cred *cred, struct ls_node *node,
+		 struct ls_node *dir, const char *name);
+int cephls_op_unlink(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+		   const char *name, bool directory);
+int cephls_op_rename(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+		   const char *name, struct ls_node *newdir, const char *newname, unsigned flags);
+int cephls_op_getattr(struct libservice *ls, struct ls_node *node, struct ls_file *file,
+		    struct attr *ret);
+int cephls_op_setattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
+		    struct ls_file *file, unsigned set, const struct attr *attr, struct attr *ret);
+int cephls_op_access(struct libservice *ls, const struct cred *cred, struct ls_node *node, int mask);
+ssize_t cephls_op_readlink(struct libservice *ls, struct ls_node *node, char *buf, size_t cap_bytes);
+ssize_t cephls_op_getxattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
+			 const char *name, void *value, size_t cap_bytes);
+int cephls_op_setxattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
+		     const char *name, const void *value, size_t len_bytes, int flags);
+ssize_t cephls_op_listxattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
+			  char *names, size_t cap_bytes);
+int cephls_op_removexattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
+			const char *name);
+int cephls_op_statfs(struct libservice *ls, struct ls_node *node, struct statvfs *ret,
+		   uint64_t *ret_type);
+
+/* ceph_file.c */
+int cephls_op_create(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+		   const char *name, int flags, mode_t mode, mode_t umask, struct ls_node **ret,
+		   struct ls_file **ret_file, struct attr *ret_attr);
+int cephls_op_open(struct libservice *ls, const struct cred *cred, struct ls_node *node, int flags,
+		 struct ls_file **ret);
+void cephls_op_release(struct libservice *ls, struct ls_file *file);
+ssize_t cephls_op_read(struct libservice *ls, struct ls_file *file, const struct iovec *iov,
+		     int niov, uint64_t offset);
+ssize_t cephls_op_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov,
+		      int niov, uint64_t offset, bool append, uint64_t *ret_end);
+int cephls_op_fsync(struct libservice *ls, struct ls_file *file, bool data_only);
+int cephls_op_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
+		     uint64_t len_bytes);
+int64_t cephls_op_seek(struct libservice *ls, struct ls_file *file, uint64_t offset, int whence);
+int cephls_op_readdir(struct libservice *ls, struct ls_file *file, uint64_t position,
+		    ls_fill_fn fill, void *arg);
+int cephls_op_lock(struct libservice *ls, struct ls_file *file, uint64_t owner, bool whole,
+		 short type, uint64_t start, uint64_t len_bytes);
