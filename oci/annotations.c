@@ -100,6 +100,9 @@ static int parse_mount(struct annotations *a, const char *name, const char *valu
 
 	if (!copy)
 		return -ENOMEM;
+	/* podman before 4.4 splits its --annotation at commas. */
+	for (char *p = copy; *p; p++)
+		*p = *p == ';' ? ',' : *p;
 	if (a->nmounts == MOUNT_TABLE_MAX)
 		return bad(err, name, value, "a container has at most 64 of these");
 	source = strchr(copy, '=');
@@ -141,7 +144,7 @@ static const struct annotation {
     {"danaus", parse_on, "off",
      "on: with nothing else, serve every directory volume of the container"},
     {"danaus.mount", parse_mount, "none",
-     "TARGET=SOURCE[,ro][,id=NAME][,timeout=SECONDS]: serve SOURCE at TARGET"},
+     "TARGET=SOURCE[,ro][,id=NAME][,timeout=SECONDS]: serve SOURCE at TARGET; ';' for ',' is fine"},
     {"danaus.mount.", parse_mount, "none", "the same, for several mounts: danaus.mount.NAME"},
     {"danaus.pool", parse_pool, "the container", "share one service among containers"},
     {"danaus.cpus", parse_cpus, "the container's cpuset", "CPUs of the service"},

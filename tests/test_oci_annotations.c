@@ -48,7 +48,7 @@ static void all_values_are_read(void **state)
 
 	assert_int_equal(
 	    parse("{\"danaus\": \"on\", \"danaus.pool\": \"web\", \"danaus.cpus\": \"3,0-1\","
-		  "\"danaus.cache\": \"64m\", \"danaus.mount.b\": \"/b=ceph:fs1:/t/b,id=t,timeout=9\","
+		  "\"danaus.cache\": \"64m\", \"danaus.mount.b\": \"/b=ceph:fs1:/t/b;id=t,timeout=9\","
 		  "\"danaus.mount\": \"/a=union:[local:/x,rw][cache:[ceph:/y],ro],ro\","
 		  "\"org.other\": \"z\"}",
 		  &a, &err),
