@@ -8,6 +8,7 @@
 #include <ftw.h>
 #include <linux/capability.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "danaus/base/fd.h"
 #include "danaus/service/fault.h"
 #include "danaus/service/vfs.h"
 

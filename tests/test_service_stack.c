@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/lib/vfs_env.h"
+
+static void a_spec_has_one_canonical_form(void **state)
+{
+	static const struct {
+		const char *spec, *canonical;
+	} rows[] = {
+	    {"local:/srv/a", "local:/srv/a"},
+	    {"local:/srv/a,rw", "local:/srv/a"},
+	    {"local:/srv/a,ro", "local:/srv/a,ro"},
+	    {"local:/srv/a b", "local:/srv/a b"},
+	    {"local:/srv/a\\,b\\[c\\]", "local:/srv/a\\,b\\[c\\]"},
+	    {"local:/srv/a\\b", "local:/srv/a\\\\b"},
+	    {"union:[local:/a,rw][local:/b,ro]", "union:[local:/a,rw][local:/b,ro]"},
+	    {"union:[local:/a][local:/b,ro],ro", "union:[local:/a,rw][local:/b,ro],ro"},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct err err = {""};
+		char *text = NULL, *again = NULL;
+
+		assert_int_equal(stack_format(rows[i].spec, &text, &err), 0);
+		assert_string_equal(text, rows[i].canonical);
+		assert_int_equal(stack_format(text, &again, &err), 0);
+		assert_string_equal(again, text);
+		free(text);
+		free(again);
+	}
+}
+
+static void a_mistake_has_a_position(void **state)
+{
+	static const struct {
+		const char *spec, *position;
+	} rows[] = {
+	    {"", "position 1:"},
+	    {"/srv/a", "position 1:"},
+	    {"nothing:/a", "position 1:"},
+	    {"local:", "position 7:"},
+	    {"local:/a,wo", "position 10:"},
+	    {"local:/a,ro,ro", "position 13:"},
+	    {"local:/a]", "position 9:"},
+	    {"union:", "position 7:"},
+	    {"union:[local:/a", "position 16:"},
+	    {"union:[local:/a][cephfs:/b]", "position 18:"},
+	    {"union:[local:/a]x", "position 17:"},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct err err = {""};
+		char *text = NULL;
+
+		assert_int_equal(stack_format(rows[i].spec, &text, &err), -EINVAL);
+		if (!strstr(err.text, rows[i].position))
+			print_error("%s: %s\n", rows[i].spec, err.text);
+		assert_non_null(strstr(err.text, rows[i].position));
+		assert_null(text);
+	}
+}
+
+static void nesting_has_an_end(void **state)
+{
+	char spec[512] = "";
+	struct err err = {""};
+	char *text;
+
+	for (int i = 0; i < 20; i++)
+		strcat(spec, "union:[");
+	strcat(spec, "local:/");
+	assert_int_equal(stack_format(spec, &text, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "too deep"));
+}
+
+static void a_stack_opens_what_it_names(void **state)
+{
+	struct libservice *ls = NULL;
+	struct err err = {""};
+	unsigned before = env_count_fds();
+
+	assert_int_equal(stack_open("local:/var/tmp,ro", NULL, &ls, &err), 0);
+	assert_string_equal(ls->ops->name, "local");
+	assert_true(ls->ro);
+	ls_free(ls);
+	ls = NULL;
+	assert_int_equal(stack_open("local:/var/tmp/danaus-none", NULL, &ls, &err), -ENOENT);
+	assert_non_null(strstr(err.text, "/var/tmp/danaus-none"));
+	assert_int_equal(stack_open("local:relative", NULL, &ls, &err), -EINVAL);
+	assert_int_equal(stack_open("local:/etc/passwd", NULL, &ls, &err), -ENOTDIR);
+	assert_null(ls);
+	assert_int_equal(env_count_fds(), before);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_spec_has_one_canonical_form),
+	    cmocka_unit_test(a_mistake_has_a_position),
+	    cmocka_unit_test(nesting_has_an_end),
+	    cmocka_unit_test(a_stack_opens_what_it_names),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
