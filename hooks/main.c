@@ -68,7 +68,7 @@ static int precreate(const char *dir, struct err *err)
 		return fd_write_all(STDOUT_FILENO, text, len);
 	r = document_dump(document, &edited);
 	if (!r)
-		r = rundir_make(spec, err);
+		r = rundir_make(spec, text, len, err);
 	if (r < 0)
 		return r;
 	r = fd_write_all(STDOUT_FILENO, edited, strlen(edited));
@@ -162,9 +162,11 @@ static int create_runtime(const char *dir, struct err *err)
 		r = rundir_spec(dir, &spec, err);
 	if (r < 0)
 		return r;
-	/* attach_mounts() changes what paths mean: the directory is held for the clean-up. */
+	/* attach_mounts() changes what paths mean. */
 	CLEANUP_FD int host = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	r = attach(spec, &state, dir, err);
+	r = rundir_restore(dir, spec, state.bundle, err);
+	if (!r)
+		r = attach(spec, &state, dir, err);
 	if (r < 0 && (host < 0 || setns(host, CLONE_NEWNS) == 0))
 		rundir_remove(dir);
 	return r;

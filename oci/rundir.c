@@ -167,7 +167,25 @@ int rundir_spec(const char *dir, json_t **ret_spec, struct err *err)
 	return r < 0 ? err_prefix(err, r, "%s", dir) : 0;
 }
 
-int rundir_make(const json_t *spec, struct err *err)
+int rundir_restore(const char *dir, const json_t *spec, const char *bundle, struct err *err)
+{
+	const char *config = json_string_value(json_object_get(spec, "config"));
+	CLEANUP_FREE char *text = NULL;
+	char from[4200], to[4200];
+	struct stat st;
+	size_t len;
+	int r;
+
+	snprintf(from, sizeof(from), "%s/config.json", dir);
+	snprintf(to, sizeof(to), "%s%s", config ? config : bundle, config ? "" : "/config.json");
+	r = fd_read_file_at(AT_FDCWD, from, DOCUMENT_MAX, &text, &len);
+	if (!r)
+		r = stat(to, &st) < 0 ? -errno
+				      : fd_replace_file_at(AT_FDCWD, to, st.st_mode & 0777, text, len);
+	return r < 0 ? err_prefix(err, r, "cannot restore %s", to) : 0;
+}
+
+int rundir_make(const json_t *spec, const char *original, size_t len, struct err *err)
 {
 	static const char *const bound[] = {"init", "libdanaus.so"};
 	const char *path = json_string_value(json_object_get(spec, "dir"));
@@ -180,6 +198,9 @@ int rundir_make(const json_t *spec, struct err *err)
 	CLEANUP_FREE char *containers = strndup(path, name - path - 1);
 	if (containers)
 		rundir_sweep(containers);
+	CLEANUP_FD int old = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (old >= 0 && faccessat(old, "pid", F_OK, 0) == 0 && in_use(old))
+		return err_set(err, -EEXIST, "container %s is running", name);
 	r = remove_at(parent, name);
 	if (!r)
 		r = make_dir(parent, name, 0711);
@@ -195,6 +216,8 @@ int rundir_make(const json_t *spec, struct err *err)
 		r = fd_replace_file_at(guest, bound[i], 0755, "", 0);
 	if (!r)
 		r = fd_replace_file_at(guest, "ld.so.preload", 0644, preload, strlen(preload));
+	if (!r)
+		r = fd_replace_file_at(dir, "config.json", 0600, original, len);
 	if (r < 0) {
 		err_prefix(err, r, "cannot make %s", path);
 	} else {

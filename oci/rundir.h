@@ -3,6 +3,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 #include "danaus/base/err.h"
@@ -11,10 +12,15 @@
 #define RUNDIR_POOLS	  RUNDIR "/pools"
 #define RUNDIR_CONTAINERS RUNDIR "/containers"
 
-/* Makes the directory that spec["dir"] names, with spec.json, guest/ (init, libdanaus.so: empty
- * files to bind on; ld.so.preload) and empty/, in place of an old one; and takes those away that
- * belong to no container any more. */
-int rundir_make(const json_t *spec, struct err *err);
+/* Makes the directory that spec["dir"] names, with spec.json, config.json (original, the config
+ * before the edit), guest/ (init, libdanaus.so: empty files to bind on; ld.so.preload) and empty/,
+ * in place of an old one; and takes those away that belong to no container any more. */
+int rundir_make(const json_t *spec, const char *original, size_t len_bytes, struct err *err);
+
+/* Puts the original config.json back into the bundle, once the runtime has read the edited one:
+ * engines take an exec's capabilities from it, and init's are for init alone. bundle is the
+ * runtime's word for it; spec["config"] names another file. */
+int rundir_restore(const char *dir, const json_t *spec, const char *bundle, struct err *err);
 
 /* spec.json of dir; dir must be a directory below containers. */
 int rundir_spec(const char *dir, json_t **ret_spec, struct err *err);

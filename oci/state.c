@@ -18,7 +18,7 @@ int id_check(const char *id, size_t max)
 int state_parse(const char *text, size_t len, struct state *ret, struct err *err)
 {
 	CLEANUP_JSON json_t *state = NULL;
-	const char *id;
+	const char *id, *bundle;
 	json_int_t pid;
 	int r = document_parse(text, len, "the container state on standard input", &state, err);
 
@@ -30,7 +30,13 @@ int state_parse(const char *text, size_t len, struct state *ret, struct err *err
 	pid = json_integer_value(json_object_get(state, "pid"));
 	if (pid < 0 || pid > INT_MAX)
 		return err_set(err, -EINVAL, "the container state has a wrong \"pid\"");
+	bundle = json_string_value(json_object_get(state, "bundle"));
+	if (!bundle)
+		bundle = "";
+	if (strlen(bundle) >= sizeof(ret->bundle) || (*bundle && *bundle != '/'))
+		return err_set(err, -EINVAL, "the container state has a wrong \"bundle\"");
 	strcpy(ret->id, id);
+	strcpy(ret->bundle, bundle);
 	ret->pid = pid;
 	return 0;
 }

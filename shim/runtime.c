@@ -13,10 +13,11 @@
 
 #include "danaus/base/cleanup.h"
 #include "danaus/base/fd.h"
-#include "oci/hook_log.h"
+#include "oci/caps.h"
 #include "oci/config.h"
 #include "oci/document.h"
 #include "oci/edit.h"
+#include "oci/hook_log.h"
 #include "oci/rundir.h"
 #include "oci/state.h"
 
@@ -71,12 +72,15 @@ static const char *option_value(char **argv, int from, int to, const char *name,
 static int edit_bundle(const struct config *config, const char *bundle, const char *file,
 		       const char *id, struct err *err)
 {
-	CLEANUP_FREE char *real = realpath(bundle, NULL);
+	CLEANUP_FREE char *real = realpath(bundle, NULL), *text = NULL, *path = NULL;
 	CLEANUP_JSON json_t *document = NULL, *spec = NULL;
 	CLEANUP_FD int dir = real ? open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	struct stat st;
-	int r = dir < 0 ? -errno : document_read_at(dir, file, &document, err);
+	size_t len;
+	int r = dir < 0 ? -errno : fd_read_file_at(dir, file, DOCUMENT_MAX, &text, &len);
 
+	if (!r)
+		r = document_parse(text, len, file, &document, err);
 	if (r < 0)
 		return err_prefix(err, r, "bundle %s", bundle);
 
@@ -93,35 +97,78 @@ static int edit_bundle(const struct config *config, const char *bundle, const ch
 	r = edit_config(&context, document, &spec, err);
 	if (r < 0 || !spec)
 		return r;
-	r = fstatat(dir, file, &st, 0) < 0 ? -errno : rundir_make(spec, err);
+	if (asprintf(&path, "%s%s%s", *file == '/' ? "" : real, *file == '/' ? "" : "/", file) < 0 ||
+	    json_object_set_new(spec, "config", json_string(path)) < 0)
+		return -ENOMEM;
+	r = fstatat(dir, file, &st, 0) < 0 ? -errno : rundir_make(spec, text, len, err);
 	if (!r)
 		r = document_write_at(dir, file, st.st_mode & 0777, document, err);
 	return r;
 }
 
-static int edit_exec(const char *process, const char *id, struct err *err)
+static int edit_process_file(const char *path, struct err *err)
 {
-	CLEANUP_JSON json_t *document = NULL, *spec = NULL;
-	char dir[PATH_MAX];
+	CLEANUP_JSON json_t *document = NULL;
 	struct stat st;
-	int r;
+	int r = document_read_at(AT_FDCWD, path, &document, err);
 
-	if (!process || id_check(id, ID_MAX) < 0 ||
-	    snprintf(dir, sizeof(dir), RUNDIR_CONTAINERS "/%s", id) >= (int)sizeof(dir) ||
-	    stat(dir, &st) < 0)
-		return 0; /* no container of ours; or a command line, which the kernel face serves */
-	r = document_read_at(AT_FDCWD, process, &document, err);
 	if (!r)
 		r = edit_process(document, err);
 	if (!r)
-		r = stat(process, &st) < 0 ? -errno
-					   : document_write_at(AT_FDCWD, process, st.st_mode & 0777,
-							       document, err);
+		r = stat(path, &st) < 0 ? -errno
+					: document_write_at(AT_FDCWD, path, st.st_mode & 0777,
+							    document, err);
 	return r;
 }
 
-static int edit(const struct config *config, int argc, char **argv, struct err *err)
+/* A command line takes its capabilities from the config that the runtime has kept, the edited one:
+ * init goes in front of the command here as well, with those of the original. */
+static int prefix_command(const char *dir, int argc, char ***argv, int id, struct err *err)
 {
+	CLEANUP_JSON json_t *config = NULL;
+	static char text[CAPS_TEXT_MAX];
+	char path[PATH_MAX], **longer;
+	struct caps caps;
+	int r;
+
+	snprintf(path, sizeof(path), "%s/config.json", dir);
+	r = document_read_at(AT_FDCWD, path, &config, err);
+	if (r < 0)
+		return r;
+	caps_of_process(json_object_get(config, "process"), &caps);
+	caps_format(&caps, text);
+	longer = calloc(argc + 3, sizeof(*longer));
+	if (!longer)
+		return -ENOMEM;
+	memcpy(longer, *argv, (id + 1) * sizeof(*longer));
+	longer[id + 1] = (char *)EDIT_INIT;
+	longer[id + 2] = text;
+	memcpy(longer + id + 3, *argv + id + 1, (argc - id - 1) * sizeof(*longer));
+	*argv = longer; /* for execv() */
+	return 0;
+}
+
+static int edit_exec(int argc, char ***argv, int verb, struct err *err)
+{
+	int id = skip_options(argc, *argv, verb + 1, exec_values);
+	const char *process = option_value(*argv, verb, id, "--process", "-p");
+	char dir[PATH_MAX - 16];
+	struct stat st;
+
+	if (id == argc || id_check((*argv)[id], ID_MAX) < 0 ||
+	    snprintf(dir, sizeof(dir), RUNDIR_CONTAINERS "/%s", (*argv)[id]) >= (int)sizeof(dir) ||
+	    stat(dir, &st) < 0)
+		return 0; /* no container of ours */
+	if (process)
+		return edit_process_file(process, err);
+	if (id + 1 == argc || option_value(*argv, verb, id, "--cap", "-c"))
+		return 0; /* nothing to run; or whoever asks for capabilities gets them */
+	return prefix_command(dir, argc, argv, id, err);
+}
+
+static int edit(const struct config *config, int argc, char ***argvp, struct err *err)
+{
+	char **argv = *argvp;
 	int verb = skip_options(argc, argv, 1, global_values), id;
 	const char *bundle, *file;
 
@@ -135,12 +182,8 @@ static int edit(const struct config *config, int argc, char **argv, struct err *
 				  : edit_bundle(config, bundle ? bundle : ".",
 						file ? file : "config.json", argv[id], err);
 	}
-	if (!strcmp(argv[verb], "exec")) {
-		id = skip_options(argc, argv, verb + 1, exec_values);
-		return id == argc ? 0
-				  : edit_exec(option_value(argv, verb, id, "--process", "-p"),
-					      argv[id], err);
-	}
+	if (!strcmp(argv[verb], "exec"))
+		return edit_exec(argc, argvp, verb, err);
 	return 0;
 }
 
@@ -154,7 +197,7 @@ int main(int argc, char **argv)
 	if (!r)
 		r = config_runtime(&config, &runtime, &err);
 	if (!r)
-		r = edit(&config, argc, argv, &err);
+		r = edit(&config, argc, &argv, &err);
 	if (r < 0)
 		return hook_fail("danaus-runtime", &err, r);
 	argv[0] = (char *)runtime;

@@ -51,7 +51,7 @@ static void a_directory_is_made_whatever_the_umask(void **state)
 	struct err err = {0};
 	mode_t mask = umask(077);
 
-	if (rundir_make(in, &err) < 0)
+	if (rundir_make(in, "{}", 2, &err) < 0)
 		fail_msg("%s", err.text);
 	umask(mask);
 	assert_mode("", S_IFDIR | 0711);
@@ -61,6 +61,7 @@ static void a_directory_is_made_whatever_the_umask(void **state)
 	assert_mode("guest/libdanaus.so", S_IFREG | 0755);
 	assert_mode("guest/ld.so.preload", S_IFREG | 0644);
 	assert_mode("spec.json", S_IFREG | 0600);
+	assert_mode("config.json", S_IFREG | 0600);
 	assert_int_equal(rundir_spec(dir, &out, &err), 0);
 	assert_true(json_equal(in, out));
 	json_decref(in);
@@ -73,10 +74,10 @@ static void making_it_again_replaces_it(void **state)
 	struct err err = {0};
 	char path[256];
 
-	assert_int_equal(rundir_make(in, &err), 0);
+	assert_int_equal(rundir_make(in, "{}", 2, &err), 0);
 	snprintf(path, sizeof(path), "%s/guest/stale", dir);
 	assert_int_equal(mkdir(path, 0755), 0);
-	assert_int_equal(rundir_make(in, &err), 0);
+	assert_int_equal(rundir_make(in, "{}", 2, &err), 0);
 	assert_int_equal(access(path, F_OK), -1);
 	json_decref(in);
 }
@@ -88,10 +89,11 @@ static void the_sweep_takes_what_has_no_process(void **state)
 	char containers[128], pid[192];
 
 	snprintf(containers, sizeof(containers), "%s/run/containers", tmp);
-	assert_int_equal(rundir_make(in, &err), 0);
+	assert_int_equal(rundir_make(in, "{}", 2, &err), 0);
 	rundir_sweep(containers); /* not started yet, and new */
 	assert_int_equal(access(dir, F_OK), 0);
 	assert_int_equal(rundir_started(dir, getpid(), &err), 0);
+	assert_int_equal(rundir_make(in, "{}", 2, &err), -EEXIST);
 	rundir_sweep(containers);
 	assert_int_equal(access(dir, F_OK), 0);
 	snprintf(pid, sizeof(pid), "%s/pid", dir);
@@ -99,6 +101,31 @@ static void the_sweep_takes_what_has_no_process(void **state)
 	rundir_sweep(containers);
 	assert_int_equal(access(dir, F_OK), -1);
 	json_decref(in);
+}
+
+static void the_original_goes_back_into_the_bundle(void **state)
+{
+	json_t *in = spec(), *named = spec();
+	struct err err = {0};
+	char path[256], *text;
+	size_t len;
+
+	assert_int_equal(rundir_make(in, "{\"a\": 1}", 8, &err), 0);
+	snprintf(path, sizeof(path), "%s/config.json", tmp);
+	assert_int_equal(fd_replace_file_at(-1, path, 0640, "edited", 6), 0);
+	assert_int_equal(rundir_restore(dir, in, tmp, &err), 0);
+	assert_int_equal(fd_read_file_at(-1, path, 64, &text, &len), 0);
+	assert_string_equal(text, "{\"a\": 1}");
+	free(text);
+	assert_int_equal(rundir_restore(dir, in, "/nonexistent", &err), -ENOENT);
+	json_object_set_new(named, "config", json_string(path));
+	assert_int_equal(fd_replace_file_at(-1, path, 0640, "edited", 6), 0);
+	assert_int_equal(rundir_restore(dir, named, "/nonexistent", &err), 0);
+	assert_int_equal(fd_read_file_at(-1, path, 64, &text, &len), 0);
+	assert_string_equal(text, "{\"a\": 1}");
+	free(text);
+	json_decref(in);
+	json_decref(named);
 }
 
 static void removing_follows_no_symlink(void **state)
@@ -109,7 +136,7 @@ static void removing_follows_no_symlink(void **state)
 
 	snprintf(kept, sizeof(kept), "%s/kept", tmp);
 	assert_int_equal(mkdir(kept, 0755), 0);
-	assert_int_equal(rundir_make(in, &err), 0);
+	assert_int_equal(rundir_make(in, "{}", 2, &err), 0);
 	snprintf(path, sizeof(path), "%s/empty/link", dir);
 	assert_int_equal(symlink(kept, path), 0);
 	assert_int_equal(rundir_remove(dir), 0);
@@ -133,6 +160,7 @@ int main(void)
 	    cmocka_unit_test(a_directory_is_made_whatever_the_umask),
 	    cmocka_unit_test(making_it_again_replaces_it),
 	    cmocka_unit_test(the_sweep_takes_what_has_no_process),
+	    cmocka_unit_test(the_original_goes_back_into_the_bundle),
 	    cmocka_unit_test(removing_follows_no_symlink),
 	    cmocka_unit_test(wrong_directories_are_refused),
 	};
