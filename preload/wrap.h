@@ -67,6 +67,8 @@ long io_allocate(struct ofile *f, int mode, long offset, long len_bytes);
 long do_sendfile(int out, int in, long *offset, size_t len_bytes);
 long do_copy_file_range(int in, long *in_offset, int out, long *out_offset, size_t len_bytes,
 			unsigned flags);
+long do_splice(int in, long *in_offset, int out, long *out_offset, size_t len_bytes,
+	       unsigned flags);
 /* Errors as numbers, as the two functions of these names return them. */
 int do_posix_fallocate(int fd, long offset, long len_bytes);
 int do_posix_fadvise(int fd, long offset, long len_bytes, int advice);

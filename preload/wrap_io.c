@@ -331,3 +331,75 @@ long do_copy_file_range(int in, long *in_offset, int out, long *out_offset, size
 		       -EXDEV,
 		       SYS6(copy_file_range, in, in_offset, out, out_offset, len_bytes, flags));
 }
+
+#define SPLICE_NONBLOCK_ 2
+#define FIONREAD_	 0x541b
+
+static bool pipe_ready(int fd, short events)
+{
+	struct pollfd_ poll = {fd, events, 0};
+	struct timespec_ now = {0, 0};
+
+	return SYS6(ppoll, &poll, 1, &now, NULL, 8, 0) > 0;
+}
+
+/* A file of ours into a pipe, as much as fits without waiting for the reader twice. */
+static long splice_out(struct ofile *in, long *offset, int pipe, size_t len_bytes, unsigned flags)
+{
+	long capacity = SYS(fcntl, pipe, F_GETPIPE_SZ, 0);
+	int there = 0;
+
+	if (capacity < 0)
+		return -EINVAL;
+	if (flags & SPLICE_NONBLOCK_ && !pipe_ready(pipe, POLLOUT))
+		return -EAGAIN;
+	SYS(ioctl, pipe, FIONREAD_, &there);
+	if (there)
+		capacity = 4096;
+	return send_out(pipe, in, offset, len_bytes < (size_t)capacity ? len_bytes : (size_t)capacity);
+}
+
+static long splice_in(int pipe, struct ofile *out, long *offset, size_t len_bytes, unsigned flags)
+{
+	struct call call;
+	long r, n;
+
+	if (SYS(fcntl, pipe, F_GETPIPE_SZ, 0) < 0 || out->flags & O_APPEND)
+		return -EINVAL;
+	if (flags & SPLICE_NONBLOCK_ && !pipe_ready(pipe, POLLIN))
+		return -EAGAIN;
+	r = call_begin(&call, WIRE_WRITE);
+	if (r == 0)
+		r = SYS(read, pipe, call.payload,
+			len_bytes < WIRE_PAYLOAD_MAX ? len_bytes : WIRE_PAYLOAD_MAX);
+	if (r > 0) {
+		n = r;
+		call_request(&call)->handle = out->handle;
+		call_request(&call)->offset = offset ? (uint64_t)*offset : AT_POSITION;
+		call_request(&call)->len1 = (uint32_t)n;
+		call_request(&call)->size = (uint64_t)n;
+		r = call_run(&call);
+		if (r == 0)
+			r = (long)call_reply(&call)->value;
+	}
+	call_end(&call);
+	if (r > 0 && offset)
+		*offset += r;
+	return r;
+}
+
+static long splice_kernel(int in, long *in_offset, int out, long *out_offset, size_t len_bytes,
+			  unsigned flags)
+{
+	long r = LIBC(ssize_t, splice)(in, in_offset, out, out_offset, len_bytes, flags);
+
+	return r < 0 ? -*__errno_location() : r;
+}
+
+long do_splice(int in, long *in_offset, int out, long *out_offset, size_t len_bytes, unsigned flags)
+{
+	return TWO_FDS(in, out, -EINVAL,
+		       out_offset ? -ESPIPE : splice_out(a, in_offset, out, len_bytes, flags),
+		       in_offset ? -ESPIPE : splice_in(in, b, out_offset, len_bytes, flags),
+		       splice_kernel(in, in_offset, out, out_offset, len_bytes, flags));
+}

@@ -204,6 +204,10 @@ static long fcntl_file(struct ofile *f, int fd, int cmd, unsigned long arg)
 	case F_GETPIPE_SZ:
 	case F_SETPIPE_SZ:
 		return -EBADF;
+	case F_NOTIFY:
+	case F_SETLEASE: /* between the kernel and its own file */
+		r = file_to_kernel(f);
+		return r < 0 ? r : SYS(fcntl, fd, cmd, arg);
 	default:
 		return -EINVAL;
 	}

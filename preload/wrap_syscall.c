@@ -165,6 +165,8 @@ long do_syscall(long n, long a, long b, long c, long d, long e, long g)
 	case __NR_copy_file_range:
 		return do_copy_file_range((int)a, (long *)b, (int)c, (long *)d, (size_t)e,
 					  (unsigned)g);
+	case __NR_splice:
+		return do_splice((int)a, (long *)b, (int)c, (long *)d, (size_t)e, (unsigned)g);
 	case __NR_mmap:
 		return do_mmap((void *)a, (size_t)b, (int)c, (int)d, (int)e, g);
 	case __NR_getxattr:
