@@ -99,9 +99,9 @@ static void peer_end(struct peer *peer)
 	if (state == PEER_ENDED)
 		return;
 	loop_remove(attach->container->pool->loop, peer->fd);
-	shutdown(peer->fd, SHUT_RDWR);
 	if (client)
 		client_end(client);
+	shutdown(peer->fd, SHUT_RDWR);
 	peer_unref(peer);
 }
 

@@ -264,9 +264,17 @@ static void own_channel(void *arg)
 			serve(client, slot);
 			continue;
 		}
-		if (atomic_load(&client->ended) || atomic_load(&client->turn) != turn)
+		if (atomic_load(&client->ended))
 			break;
-		wait_for_bell(client);
+		if (atomic_load(&client->turn) == turn) {
+			wait_for_bell(client);
+			continue;
+		}
+		/* The owner may sleep while bell_asleep is 0, because this thread, awake, cleared
+		 * it: who leaves arms the bell, and looks once more. */
+		atomic_store(&client->channel->bell_asleep, 1);
+		if (!atomic_load(&client->channel->doorbell))
+			break;
 	}
 	client_unref(client);
 }

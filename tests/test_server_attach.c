@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The attach socket and peers that do not follow the protocol. */
+#include "danaus/server/attach.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "danaus/base/fd.h"
+#include "danaus/proto/attach.h"
+#include "tests/lib/service_fixture.h"
+#include "tests/lib/shm_client.h"
+
+static struct service_fixture fixture;
+
+static int start(void **state)
+{
+	int r = service_fixture_start(&fixture, NULL);
+
+	if (r == -EPERM) {
+		fprintf(stderr, "needs root\n");
+		exit(77);
+	}
+	return r;
+}
+
+static int stop(void **state)
+{
+	service_fixture_stop(&fixture);
+	return 0;
+}
+
+static int dial(void)
+{
+	int sock;
+
+	assert_int_equal(fd_connect_at(AT_FDCWD, fixture.socket, &sock), 0);
+	return sock;
+}
+
+/* The welcome's error, or -ENOTCONN when the service hung up. */
+static int answer(int sock)
+{
+	struct attach_welcome welcome;
+	unsigned nfds = 1;
+	size_t len = 0;
+	int fd = -1, r = fd_recv(sock, &welcome, sizeof(welcome), &len, &fd, &nfds);
+
+	if (r >= 0 && nfds)
+		close(fd);
+	return r < 0 || len != sizeof(welcome) ? -ENOTCONN : welcome.error;
+}
+
+static void others_are_served(void)
+{
+	struct shm_client client;
+
+	assert_int_equal(shm_client_attach(&client, fixture.socket, 0), 0);
+	assert_int_equal(shm_client_stat(&client, ".", NULL), 0);
+	shm_client_detach(&client);
+}
+
+static void malformed_hellos_are_hung_up_on(void **state)
+{
+	static const struct {
+		struct attach_hello hello;
+		size_t bytes;
+		int error;
+	} rows[] = {
+	    {{0, WIRE_VERSION, ATTACH_CLIENT, 0}, sizeof(struct attach_hello), -ENOTCONN},
+	    {{ATTACH_MAGIC, WIRE_VERSION, 0, 0}, sizeof(struct attach_hello), -ENOTCONN},
+	    {{ATTACH_MAGIC, WIRE_VERSION, 77, 0}, sizeof(struct attach_hello), -ENOTCONN},
+	    {{ATTACH_MAGIC, WIRE_VERSION, ATTACH_CLIENT, 0}, 4, -ENOTCONN},
+	    {{ATTACH_MAGIC, WIRE_VERSION, ATTACH_CLIENT, 0}, 0, -ENOTCONN},
+	    {{ATTACH_MAGIC, WIRE_VERSION + 1, ATTACH_CLIENT, 0},
+	     sizeof(struct attach_hello),
+	     -EPROTONOSUPPORT},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		int sock = dial();
+
+		assert_int_equal(fd_send(sock, &rows[i].hello, rows[i].bytes, NULL, 0), 0);
+		assert_int_equal(answer(sock), rows[i].error);
+		close(sock);
+	}
+	others_are_served();
+}
+
+static void silent_peers_make_room_for_others(void **state)
+{
+	enum { N = ATTACH_PENDING_MAX + 20 };
+	struct attach_hello hello = {ATTACH_MAGIC, WIRE_VERSION, ATTACH_CLIENT, 0};
+	int sock[N];
+
+	for (int i = 0; i < N; i++)
+		sock[i] = dial();
+	others_are_served();
+	/* the oldest were dropped, the newest may still speak */
+	fd_send(sock[0], &hello, sizeof(hello), NULL, 0);
+	assert_int_equal(answer(sock[0]), -ENOTCONN);
+	assert_int_equal(fd_send(sock[N - 1], &hello, sizeof(hello), NULL, 0), 0);
+	assert_int_equal(answer(sock[N - 1]), 0);
+	for (int i = 0; i < N; i++)
+		close(sock[i]);
+}
+
+static void a_descriptor_that_is_no_listener_is_refused(void **state)
+{
+	struct attach_hello hello = {ATTACH_MAGIC, WIRE_VERSION, ATTACH_LISTENER, 0};
+	int sock = dial(), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	assert_int_equal(fd_send(sock, &hello, sizeof(hello), NULL, 0), 0);
+	assert_int_equal(answer(sock), -EPROTO);
+	close(sock);
+	sock = dial();
+	assert_int_equal(fd_send(sock, &hello, sizeof(hello), &null, 1), 0);
+	assert_int_equal(answer(sock), -EINVAL);
+	close(sock);
+	close(null);
+	others_are_served();
+}
+
+static void too_many_descriptors_end_the_connection(void **state)
+{
+	struct attach_hello hello = {ATTACH_MAGIC, WIRE_VERSION, ATTACH_CLIENT, 0};
+	int fds[8], sock = dial();
+
+	for (int i = 0; i < 8; i++)
+		fds[i] = sock;
+	assert_int_equal(fd_send(sock, &hello, sizeof(hello), fds, 8), 0);
+	assert_int_equal(answer(sock), -ENOTCONN);
+	close(sock);
+	others_are_served();
+}
+
+static void short_messages_end_the_connection(void **state)
+{
+	struct shm_client client;
+	struct wire_reply reply;
+	size_t len = 1;
+
+	assert_int_equal(shm_client_attach(&client, fixture.socket, 0), 0);
+	assert_int_equal(fd_send(client.sock, "x", 1, NULL, 0), 0);
+	assert_int_equal(fd_recv(client.sock, &reply, sizeof(reply), &len, NULL, NULL), 0);
+	assert_int_equal(len, 0);
+	assert_int_equal(atomic_load(&client.channel->dead), 1);
+	shm_client_detach(&client);
+	others_are_served();
+}
+
+static void messages_with_wild_lengths_are_answered(void **state)
+{
+	struct shm_client client;
+	struct wire_request request;
+	struct wire_reply reply;
+
+	assert_int_equal(shm_client_attach(&client, fixture.socket, 0), 0);
+	request = shm_request(&client, WIRE_WATCH, WIRE_ROOT(0));
+	for (unsigned shift = 4; shift < 32; shift += 7) {
+		struct wire_request wild = request;
+
+		wild.len1 = 0;
+		wild.len2 = 1u << shift;
+		assert_int_equal(shm_socket_call(&client, &wild, NULL, -1, &reply, NULL), -EPROTO);
+	}
+	request = shm_request(&client, WIRE_NAME, 4711);
+	assert_int_equal(shm_socket_call(&client, &request, NULL, -1, &reply, NULL), -EBADF);
+	assert_int_equal(shm_client_stat(&client, ".", NULL), 0);
+	shm_client_detach(&client);
+}
+
+static void processes_of_other_containers_are_refused(void **state)
+{
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		struct shm_client client;
+
+		/* the host's pid namespace, another mount namespace: nothing says container */
+		if (unshare(CLONE_NEWNS) < 0)
+			_exit(77);
+		_exit(shm_client_attach(&client, fixture.socket, 0) == -EPERM ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	if (WEXITSTATUS(status) == 77)
+		skip();
+	assert_int_equal(status, 0);
+}
+
+/* Killed at each step of its life; the last steps are in test_shm_channel. */
+static void peers_die_at_every_step(void **state)
+{
+	struct attach_hello hello = {ATTACH_MAGIC, WIRE_VERSION, ATTACH_CLIENT, 0};
+
+	for (int step = 0; step < 6; step++) {
+		pid_t child = fork();
+
+		if (child == 0) {
+			struct shm_client client = {.sock = -1};
+			uint32_t handle;
+
+			if (step == 0)
+				dial();
+			if (step == 1)
+				fd_send(dial(), &hello, sizeof(hello), NULL, 0);
+			if (step >= 2)
+				shm_client_attach(&client, fixture.socket, 0);
+			if (step == 3)
+				shm_client_open(&client, "f", O_RDWR | O_CREAT, &handle);
+			if (step == 4) { /* posted, not rung */
+				client.channel->slot[0].request =
+				    shm_request(&client, WIRE_STAT, WIRE_ROOT(0));
+				atomic_store(&client.channel->slot[0].state, SLOT_POSTED);
+			}
+			if (step == 5) { /* rung, not awaited */
+				client.channel->slot[0].request =
+				    shm_request(&client, WIRE_GETFL, WIRE_ROOT(0));
+				shm_post(&client, 0);
+			}
+			raise(SIGKILL);
+		}
+		assert_int_equal(waitpid(child, NULL, 0), child);
+		others_are_served();
+	}
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, start, stop)
+	const struct CMUnitTest tests[] = {
+	    CASE(malformed_hellos_are_hung_up_on),
+	    CASE(silent_peers_make_room_for_others),
+	    CASE(a_descriptor_that_is_no_listener_is_refused),
+	    CASE(too_many_descriptors_end_the_connection),
+	    CASE(short_messages_end_the_connection),
+	    CASE(messages_with_wild_lengths_are_answered),
+	    CASE(processes_of_other_containers_are_refused),
+	    CASE(peers_die_at_every_step),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
