@@ -9,6 +9,8 @@
 
 int verb_list(int argc, char **argv);
 int verb_stats(int argc, char **argv);
+int verb_check(int argc, char **argv);
+int verb_configure(int argc, char **argv);
 
 #define CTL_TIMEOUT_MS 3000
 
