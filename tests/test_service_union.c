@@ -24,12 +24,15 @@
 
 #include "danaus/base/cleanup.h"
 #include "danaus/base/fd.h"
+#include "danaus/service/fault.h"
+#include "danaus/service/union.h"
 
 #define OLD 1000000000 /* a time that only a copy can have */
 
 static char base[] = "/tmp/danaus-union-XXXXXX";
 static struct idmap no_map;
 static struct cred *users[2]; /* root, and 1000 without capabilities */
+static bool no_times;	       /* dumps leave modification times out */
 
 /* One file system to compare: a union, or a mounted overlayfs. */
 struct world {
@@ -485,7 +488,7 @@ static void line(FILE *out, const char *path, mode_t mode, unsigned nlink, uid_t
 {
 	fprintf(out, "%s %o %u %u:%u %llu %lld %s\n", path, mode, S_ISDIR(mode) ? 0 : nlink, uid,
 		gid, S_ISDIR(mode) ? 0ull : (unsigned long long)size,
-		mtime < OLD * 3ll / 2 ? (long long)mtime : 0, what);
+		mtime < OLD * 3ll / 2 && !no_times ? (long long)mtime : 0, what);
 }
 
 static void dump_union(struct libservice *ls, struct ls_node *node, const struct attr *attr,
@@ -754,6 +757,344 @@ static void does_what_overlayfs_does(void **state)
 		one_seed(seed);
 }
 
+/* Single behaviours, on branches that each case fills by itself. */
+
+static void fresh(struct world *w, const char *commands)
+{
+	cred_assume_service();
+	*w = (struct world){.mnt = ""};
+	snprintf(w->branches, sizeof(w->branches), "%s/s", base);
+	sh("umask 022; rm -rf %s; mkdir -p %s/u %s/a %s/b; cd %s; %s; true", w->branches, w->branches,
+	   w->branches, w->branches, w->branches, commands);
+}
+
+static struct ls_node *at(struct world *w, const char *path, struct attr *attr)
+{
+	struct ls_node *node;
+
+	if (walk(w->ls, users[0], path, &node, attr) < 0)
+		fail_msg("%s is not there", path);
+	return node;
+}
+
+static void open_files_follow_a_copy(void **state)
+{
+	struct world w;
+	struct ls_file *reader, *writer;
+	struct ls_node *node, *again;
+	struct attr attr, after;
+	char buf[16] = "";
+	struct iovec iov = {buf, sizeof(buf) - 1}, out = {"NEW", 3};
+	uint64_t end;
+
+	fresh(&w, "echo old > a/f");
+	world_open(&w);
+	node = at(&w, "f", &attr);
+	assert_int_equal(ls_open(w.ls, users[0], node, O_RDONLY, &reader), 0);
+	assert_int_equal(ls_open(w.ls, users[0], node, O_WRONLY, &writer), 0);
+	assert_int_equal(ls_write(w.ls, writer, &out, 1, 0, false, &end), 3);
+	assert_int_equal(ls_read(w.ls, reader, &iov, 1, 0), 4);
+	assert_string_equal(buf, "NEW\n");
+	ls_release(w.ls, reader);
+	ls_release(w.ls, writer);
+	/* the same inode, also for who forgot it meanwhile */
+	again = at(&w, "f", &after);
+	assert_ptr_equal(again, node);
+	ls_forget(w.ls, node, 2);
+	node = at(&w, "f", &after);
+	assert_int_equal(after.ino, attr.ino);
+	ls_forget(w.ls, node, 1);
+	world_close(&w);
+}
+
+static void copies_keep_what_the_file_has(void **state)
+{
+	struct world w;
+	struct stat st, copy;
+	struct ls_node *node;
+	struct ls_file *file;
+	struct attr attr, set = {.mode = 04711};
+	char path[128], value[16];
+
+	fresh(&w, "dd if=/dev/urandom of=a/f bs=64k count=1 status=none; truncate -s 1G a/f; "
+		  "printf end | dd of=a/f bs=1 seek=536870912 conv=notrunc status=none; "
+		  "chown 5:6 a/f; chmod 4711 a/f; setfattr -n user.k -v v a/f; "
+		  "setfattr -n trusted.k -v v a/f; touch -d @1000000000 a/f");
+	world_open(&w);
+	node = at(&w, "f", &attr);
+	snprintf(path, sizeof(path), "%s/a/f", w.branches);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(ls_open(w.ls, users[0], node, O_RDWR, &file), 0);
+	ls_release(w.ls, file);
+	snprintf(path, sizeof(path), "%s/u/f", w.branches);
+	assert_int_equal(stat(path, &copy), 0);
+	assert_int_equal(copy.st_size, st.st_size);
+	assert_int_equal(copy.st_blocks, st.st_blocks);
+	assert_int_equal(copy.st_mode, st.st_mode);
+	assert_int_equal(copy.st_uid, 5);
+	assert_int_equal(copy.st_gid, 6);
+	assert_int_equal(copy.st_mtime, OLD);
+	cred_assume_service();
+	assert_int_equal(getxattr(path, "user.k", value, sizeof(value)), 1);
+	assert_int_equal(getxattr(path, "trusted.k", value, sizeof(value)), 1);
+	assert_int_equal(ls_setattr(w.ls, users[0], node, NULL, ATTR_MODE, &set, &attr), 0);
+	ls_forget(w.ls, node, 1);
+	world_close(&w);
+	sh("cmp %s/a/f %s/u/f", w.branches, w.branches);
+}
+
+static void inode_numbers_are_unique_and_stay(void **state)
+{
+	struct world w;
+	struct ls_node *a, *b;
+	struct attr one, two, after, set = {.mode = 0600};
+
+	fresh(&w, "echo x > a/one; ln a/one a/two; mkdir a/d b/d; echo y > b/low");
+	world_open(&w);
+	a = at(&w, "one", &one);
+	b = at(&w, "two", &two);
+	assert_int_not_equal(one.ino, two.ino); /* each will be a file of its own */
+	assert_int_equal(ls_setattr(w.ls, users[0], a, NULL, ATTR_MODE, &set, &after), 0);
+	assert_int_equal(after.ino, one.ino);
+	assert_int_equal(ls_getattr(w.ls, b, NULL, &after), 0);
+	assert_int_equal(after.ino, two.ino);
+	assert_int_equal(after.mode & 07777, 0644);
+	ls_forget(w.ls, a, 1);
+	ls_forget(w.ls, b, 1);
+	a = at(&w, "d", &one);
+	assert_int_equal(one.nlink, 1);
+	assert_int_equal(ls_setattr(w.ls, users[0], a, NULL, ATTR_MODE, &set, &after), 0);
+	assert_int_equal(after.ino, one.ino);
+	ls_forget(w.ls, a, 1);
+	a = at(&w, "d", &after);
+	assert_int_equal(after.ino, one.ino);
+	ls_forget(w.ls, a, 1);
+	world_close(&w);
+}
+
+static void listings_hold_while_names_change(void **state)
+{
+	struct names *names = calloc(1, sizeof(*names));
+	struct world w;
+	struct ls_file *file;
+	struct ls_node *d;
+	struct attr attr;
+	unsigned before;
+
+	fresh(&w, "mkdir u/d a/d b/d; for i in 1 2 3 4 5; do touch u/d/u$i a/d/a$i b/d/b$i; done; "
+		  "touch b/d/u1 a/d/gone; mknod u/d/gone c 0 0");
+	world_open(&w);
+	d = at(&w, "d", &attr);
+	assert_int_equal(ls_open(w.ls, users[0], d, O_RDONLY | O_DIRECTORY, &file), 0);
+	for (names->stop = 1;; names->stop = names->n + 1) {
+		before = names->n;
+		assert_int_equal(ls_readdir(w.ls, file, before ? names->next[before - 1] : 0,
+					    take_name, names),
+				 0);
+		if (names->n == before)
+			break;
+		if (before == 4) {
+			assert_int_equal(ls_unlink(w.ls, users[0], d, "a1", false), 0);
+			assert_int_equal(ls_unlink(w.ls, users[0], d, "b1", false), 0);
+		}
+	}
+	assert_int_equal(names->n, 17); /* ".", "..", 15: each name once */
+	for (unsigned i = 0; i < names->n; i++)
+		for (unsigned j = 0; j < i; j++)
+			assert_string_not_equal(names->name[i], names->name[j]);
+	names->n = names->stop = 0;
+	assert_int_equal(ls_readdir(w.ls, file, 0, take_name, names), 0);
+	assert_int_equal(names->n, 15); /* from the start it is read anew */
+	ls_release(w.ls, file);
+	ls_forget(w.ls, d, 1);
+	world_close(&w);
+	free(names);
+}
+
+static void one_union_writes_a_branch(void **state)
+{
+	struct libservice *second;
+	struct err err = {0};
+	struct world w;
+	char spec[256];
+
+	fresh(&w, "mkdir a/x");
+	world_open(&w);
+	snprintf(spec, sizeof(spec), "union:[local:%s/u,rw][local:%s/b,ro]", w.branches, w.branches);
+	assert_int_equal(stack_open(spec, NULL, &second, &err), -EBUSY);
+	assert_non_null(strstr(err.text, "in use"));
+	/* reading it is everybody's */
+	snprintf(spec, sizeof(spec), "union:[local:%s/u,ro][local:%s/a,ro]", w.branches, w.branches);
+	assert_int_equal(stack_open(spec, NULL, &second, &err), 0);
+	struct ls_node *root, *made;
+	struct attr attr;
+
+	assert_int_equal(ls_root(second, &root, &attr), 0);
+	assert_int_equal(ls_make(second, users[0], root, "n", S_IFDIR, 0, 0, NULL, &made, &attr),
+			 -EROFS);
+	assert_int_equal(ls_lookup(second, users[0], root, UNION_WORK, &made, &attr), -ENOENT);
+	ls_forget(second, root, 1);
+	ls_free(second);
+	world_close(&w);
+}
+
+/* Faults and crashes. */
+
+static struct libservice_ops plain_ops, full_ops;
+
+static int plain_rename(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+			const char *name, struct ls_node *newdir, const char *newname,
+			unsigned flags)
+{
+	return flags ? -EINVAL : full_ops.rename(ls, cred, dir, name, newdir, newname, flags);
+}
+
+/* A union whose writable branch fails as the plan says; simple: it also has none of what CephFS has
+ * not. */
+static int open_faulty(struct world *w, struct fault_plan *plan, bool simple)
+{
+	struct libservice *branch[3] = {NULL}, *upper;
+	struct err err = {0};
+	char path[80];
+	int r;
+
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "%s/%c", w->branches, "uab"[i]);
+		assert_int_equal(local_new(path, &branch[i], &err), 0);
+	}
+	upper = branch[0];
+	full_ops = plain_ops = *upper->ops;
+	plain_ops.rename = plain_rename;
+	plain_ops.tmpfile = NULL;
+	if (simple)
+		upper->ops = &plain_ops;
+	assert_int_equal(fault_new(upper, plan, &branch[0]), 0);
+	r = union_new(branch, 3, true, &w->ls, &err);
+	for (unsigned i = 0; r < 0 && i < 3; i++)
+		ls_free(branch[i]);
+	return r;
+}
+
+static char *dump_closed(struct world *w)
+{
+	char *text;
+
+	world_open(w);
+	text = dump(w);
+	world_close(w);
+	return text;
+}
+
+struct crash {
+	const char *branches; /* shell */
+	struct op op;
+};
+
+static void sweep(const struct crash *crash, bool simple, bool to_the_end)
+{
+	CLEANUP_FREE char *before = NULL;
+	CLEANUP_FREE char *after = NULL;
+	struct fault_plan plan = {0};
+	struct world w;
+	int r;
+
+	fresh(&w, crash->branches);
+	before = dump_closed(&w);
+	world_open(&w);
+	r = do_op(&w, &crash->op);
+	world_close(&w);
+	after = dump_closed(&w);
+	if (r < 0)
+		fail_msg("the operation on %s by itself: %d", crash->branches, r);
+	for (unsigned n = 1;; n++) {
+		CLEANUP_FREE char *live = NULL;
+		CLEANUP_FREE char *left = NULL;
+		uint64_t first, last;
+
+		fresh(&w, crash->branches);
+		atomic_store(&plan.first, 0);
+		atomic_store(&plan.error, -EIO);
+		assert_int_equal(open_faulty(&w, &plan, simple), 0);
+		atomic_store(&plan.to_the_end, to_the_end);
+		first = atomic_load(&plan.calls) + n;
+		atomic_store(&plan.first, first);
+		r = do_op(&w, &crash->op);
+		last = atomic_load(&plan.calls);
+		if (!to_the_end) {
+			atomic_store(&plan.first, 0);
+			live = dump(&w);
+		}
+		world_close(&w);
+		left = dump_closed(&w);
+		if (strcmp(left, before) && strcmp(left, after))
+			fail_msg("%s: call %u of the branch fails%s%s: neither before nor after:\n%s",
+				 crash->branches, n, to_the_end ? " and all after it" : "",
+				 simple ? ", simple branch" : "", left);
+		if (live && strcmp(live, left))
+			fail_msg("%s: call %u fails: the union shows\n%s and then\n%s",
+				 crash->branches, n, live, left);
+		if (last < first) {
+			assert_int_equal(r, 0);
+			break;
+		}
+	}
+}
+
+static void no_fault_shows_half_a_change(void **state)
+{
+	static const struct crash crashes[] = {
+	    {"mkdir a/d; echo x > a/d/f; setfattr -n user.test -v v a/d/f",
+	     {.kind = CHMOD, .a = "d/f", .n = 0751}},
+	    {"ln -s to a/l", {.kind = CHOWN, .a = "l", .n = 3}},
+	    {"mkdir a/d; echo x > a/d/f", {.kind = UNLINK, .a = "d/f"}},
+	    {"echo x > a/f; echo y > u/f", {.kind = UNLINK, .a = "f"}},
+	    {"mkdir a/d; touch a/d/f", {.kind = RENAME, .a = "d/f", .b = "g"}},
+	    {"touch a/f a/g", {.kind = RENAME, .a = "f", .b = "g"}},
+	    {"echo x > a/f; mkdir b/d", {.kind = LINK, .a = "f", .b = "d/g"}},
+	    {"mkdir a/d u/d; touch a/d/f; mknod u/d/f c 0 0", {.kind = RMDIR, .a = "d"}},
+	    {"mkdir a/d", {.kind = RMDIR, .a = "d"}},
+	    {"mkdir u/d; mknod u/d/f c 0 0", {.kind = RMDIR, .a = "d"}},
+	    {"mkdir a/d; touch a/d/f; mknod u/d c 0 0", {.kind = MKDIR, .a = "d", .n = 7}},
+	    {"touch a/f; mknod u/f c 0 0", {.kind = SYMLINK, .a = "f", .b = "/-/x"}},
+	    {"touch a/f; mknod u/f c 0 0", {.kind = MKNOD, .a = "f"}},
+	    {"touch a/f u/g; mknod u/f c 0 0", {.kind = LINK, .a = "g", .b = "f"}},
+	    {"mkdir u/n a/d; touch u/n/x a/d/f; mknod u/d c 0 0",
+	     {.kind = RENAME, .a = "n", .b = "d"}},
+	    {"mkdir u/n a/n a/d; setfattr -n trusted.overlay.opaque -v y u/n; touch u/n/x a/n/y "
+	     "a/d/f; mknod u/d c 0 0",
+	     {.kind = RENAME, .a = "n", .b = "d"}},
+	    {"mkdir u/n u/d a/d; touch u/n/x a/d/f; mknod u/d/f c 0 0",
+	     {.kind = RENAME, .a = "n", .b = "d"}},
+	    {"mkdir u/n a/d; touch u/n/x", {.kind = RENAME, .a = "n", .b = "d"}},
+	};
+
+	no_times = true;
+	for (size_t i = 0; i < sizeof(crashes) / sizeof(crashes[0]); i++)
+		for (unsigned mode = 0; mode < 4; mode++)
+			sweep(&crashes[i], mode & 1, mode & 2);
+	no_times = false;
+}
+
+static void failing_starts_leave_the_branches_alone(void **state)
+{
+	struct fault_plan plan = {0};
+	struct world w;
+	int r = -1;
+
+	for (unsigned n = 1; r < 0; n++) {
+		fresh(&w, "touch u/x");
+		atomic_store(&plan.calls, 0);
+		atomic_store(&plan.first, n);
+		atomic_store(&plan.error, -ENOMEM);
+		r = open_faulty(&w, &plan, false);
+		if (r < 0)
+			assert_int_equal(r, -ENOMEM);
+	}
+	atomic_store(&plan.first, 0);
+	world_close(&w);
+	sh("[ $(ls -A %s/u) = x ]", w.branches);
+}
+
 static int setup(void **state)
 {
 	if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0 ||
@@ -777,7 +1118,7 @@ static int teardown(void **state)
 {
 	cred_assume_service();
 	free(users[1]);
-	if (umount(base) < 0)
+	if (umount2(base, MNT_DETACH) < 0)
 		return -1;
 	return rmdir(base);
 }
@@ -786,6 +1127,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(does_what_overlayfs_does),
+	    cmocka_unit_test(open_files_follow_a_copy),
+	    cmocka_unit_test(copies_keep_what_the_file_has),
+	    cmocka_unit_test(inode_numbers_are_unique_and_stay),
+	    cmocka_unit_test(listings_hold_while_names_change),
+	    cmocka_unit_test(one_union_writes_a_branch),
+	    cmocka_unit_test(no_fault_shows_half_a_change),
+	    cmocka_unit_test(failing_starts_leave_the_branches_alone),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -91,33 +91,72 @@ static int place_begin(struct union_fs *fs, const struct cred *cred, struct unod
 	return 0;
 }
 
-/* A directory takes the place of the whiteout at dir/name; *ret_left is set where that lands at
- * from/from_name instead of being gone. */
-static int dir_over_whiteout(struct union_fs *fs, struct ls_node *from, const char *from_name,
-			     struct unode *dir, const char *name, bool *ret_left)
+static void intent_done(struct union_fs *fs, const char *intent)
+{
+	if (ls_unlink(upper_ls(fs), fs->service, fs->work, intent, false) < 0)
+		union_work_purge(fs, intent);
+}
+
+/* Twice, because giving up would show a lower entry that is gone. */
+static int whiteout_surely(struct union_fs *fs, struct ls_node *dir, const char *name)
+{
+	int r = union_whiteout_make(fs, dir, name);
+
+	return r < 0 ? union_whiteout_make(fs, dir, name) : r;
+}
+
+/* dir_over_whiteout() for a branch that cannot exchange two names. What a crash leaves undone the
+ * next start does. */
+static int dir_over_whiteout_plainly(struct union_fs *fs, struct ls_node *from,
+				     const char *from_name, struct unode *from_dir,
+				     struct unode *dir, const char *name)
 {
 	struct libservice *ls = upper_ls(fs);
 	struct ls_node *upper = atomic_load(&dir->upper);
-	char intent[UNION_TEMP_LEN];
-	int r = -EOPNOTSUPP;
+	char intent[UNION_TEMP_LEN], second[UNION_TEMP_LEN];
+	int r = union_intent(fs, dir, name, intent);
 
-	if (!atomic_load(&fs->no_exchange))
-		r = ls_rename(ls, fs->service, from, from_name, upper, name, RENAME_EXCHANGE);
-	*ret_left = !r;
-	if (!unsupported(r))
-		return r;
-	r = union_intent(fs, dir, name, intent);
+	if (!r && from_dir) {
+		r = union_intent(fs, from_dir, from_name, second);
+		if (r < 0)
+			intent_done(fs, intent);
+	}
 	if (r < 0)
 		return r;
 	r = ls_unlink(ls, fs->service, upper, name, false);
 	if (!r) {
 		r = ls_rename(ls, fs->service, from, from_name, upper, name, 0);
-		if (r < 0)
-			union_whiteout_make(fs, upper, name);
-		else
-			atomic_store(&fs->no_exchange, true);
+		if (r < 0 && whiteout_surely(fs, upper, name) < 0)
+			return r;
+		if (!r && from_dir) {
+			r = whiteout_surely(fs, from, from_name);
+			if (r < 0)
+				return r;
+		}
 	}
-	ls_unlink(ls, fs->service, fs->work, intent, false);
+	if (!r)
+		atomic_store(&fs->no_exchange, true);
+	intent_done(fs, intent);
+	if (from_dir)
+		intent_done(fs, second);
+	return r;
+}
+
+/* A directory takes the place of the whiteout at dir/name. from_dir, when it is not NULL, gets a
+ * whiteout where the directory was; else nothing is left there. */
+static int dir_over_whiteout(struct union_fs *fs, struct ls_node *from, const char *from_name,
+			     struct unode *from_dir, struct unode *dir, const char *name)
+{
+	struct libservice *ls = upper_ls(fs);
+	int r = -EOPNOTSUPP;
+
+	if (!atomic_load(&fs->no_exchange))
+		r = ls_rename(ls, fs->service, from, from_name, atomic_load(&dir->upper), name,
+			      RENAME_EXCHANGE);
+	if (unsupported(r))
+		return dir_over_whiteout_plainly(fs, from, from_name, from_dir, dir, name);
+	if (!r && !from_dir) /* a whiteout of nothing does no harm */
+		ls_unlink(ls, fs->service, from, from_name, false);
 	return r;
 }
 
@@ -125,14 +164,13 @@ static int place_end(struct union_fs *fs, struct unode *dir, const char *name, s
 		     struct ls_node *made, bool directory, int r)
 {
 	struct libservice *ls = upper_ls(fs);
-	bool left;
 
 	if (!place->twin)
 		return r;
 	if (!r && directory) {
 		r = ls_setxattr(ls, fs->service, made, OVERLAY_OPAQUE, "y", 1, 0);
 		if (!r)
-			r = dir_over_whiteout(fs, place->twin, name, dir, name, &left);
+			r = dir_over_whiteout(fs, place->twin, name, NULL, dir, name);
 	} else if (!r) {
 		r = ls_rename(ls, fs->service, place->twin, name, atomic_load(&dir->upper), name,
 			      0);
@@ -310,16 +348,22 @@ static int replace_by_whiteout(struct union_fs *fs, struct unode *dir, const cha
 		r = union_intent(fs, dir, name, intent);
 		if (!r) {
 			r = ls_unlink(ls, fs->service, upper, name, true);
-			if (!r)
-				r = ls_rename(ls, fs->service, fs->work, temp, upper, name, 0);
-			if (!r)
+			if (r < 0) {
+				intent_done(fs, intent);
+			} else {
 				atomic_store(&fs->no_exchange, true);
-			ls_unlink(ls, fs->service, fs->work, intent, false);
-			if (!r)
-				return 0;
+				r = ls_rename(ls, fs->service, fs->work, temp, upper, name, 0);
+				if (r < 0)
+					r = union_whiteout_make(fs, upper, name);
+				else
+					temp[0] = '\0';
+				if (!r) /* else the next start does it */
+					intent_done(fs, intent);
+			}
 		}
 	}
-	union_work_purge(fs, temp);
+	if (temp[0])
+		union_work_purge(fs, temp);
 	return r;
 }
 
@@ -519,9 +563,11 @@ static int move_and_whiteout(struct union_fs *fs, struct side *old, struct side 
 	r = ls_rename(ls, fs->service, from, old->name, to, new->name, 0);
 	if (!r) {
 		atomic_store(&fs->no_whiteout, true);
-		r = union_whiteout_make(fs, from, old->name);
+		r = whiteout_surely(fs, from, old->name);
+		if (r < 0)
+			return r; /* the next start does it */
 	}
-	ls_unlink(ls, fs->service, fs->work, intent, false);
+	intent_done(fs, intent);
 	return r;
 }
 
@@ -529,19 +575,13 @@ static int move(struct union_fs *fs, struct side *old, struct side *new)
 {
 	struct libservice *ls = upper_ls(fs);
 	struct ls_node *from = atomic_load(&old->dir->upper), *to = atomic_load(&new->dir->upper);
-	bool left = false;
 	int r = hide_lower(fs, old, new);
 
 	if (r < 0)
 		return r;
-	if (new->whiteout && old->n->type == S_IFDIR) {
-		r = dir_over_whiteout(fs, from, old->name, new->dir, new->name, &left);
-		if (!r && old->lower && !left)
-			r = union_whiteout_make(fs, from, old->name);
-		else if (!r && left && !old->lower)
-			r = ls_unlink(ls, fs->service, from, old->name, false);
-		return r;
-	}
+	if (new->whiteout && old->n->type == S_IFDIR)
+		return dir_over_whiteout(fs, from, old->name, old->lower ? old->dir : NULL,
+					 new->dir, new->name);
 	return old->lower ? move_and_whiteout(fs, old, new)
 			  : ls_rename(ls, fs->service, from, old->name, to, new->name, 0);
 }
