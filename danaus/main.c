@@ -9,7 +9,10 @@
 
 #include "danaus/base/log.h"
 #include "danaus/base/parse.h"
+#include "danaus/fuse/face.h"
 #include "danaus/server/server.h"
+
+#define READY_FD_MIN 300
 
 int main(int argc, char **argv)
 {
@@ -45,8 +48,13 @@ int main(int argc, char **argv)
 				fprintf(stderr, "danausd: --ready-fd %s: no descriptor\n", optarg);
 				return 2;
 			}
-			fcntl(fd, F_SETFD, FD_CLOEXEC);
-			chosen.ready_fd = fd;
+			/* above what face_reserve() keeps, so that its end leaves no hole there */
+			chosen.ready_fd = fcntl(fd, F_DUPFD_CLOEXEC, READY_FD_MIN);
+			if (chosen.ready_fd < 0) {
+				perror("danausd: --ready-fd");
+				return 1;
+			}
+			close(fd);
 			break;
 		case 'V':
 			printf("danausd %s\n", DANAUS_VERSION);
@@ -63,5 +71,6 @@ int main(int argc, char **argv)
 		fputs(usage, stderr);
 		return 2;
 	}
+	face_reserve();
 	return server_run(&chosen);
 }

@@ -9,6 +9,11 @@ hello beside-the-hooks
 mkdir "$CASE_DIR/no-hooks"
 pod() { podman --hooks-dir "$CASE_DIR/no-hooks" "$@"; }
 hello alone
+# danaus-runtime edits what is exec'ed as well (hooks are not asked then)
+up x -v "$(new_dir x):/data" $IMAGE_SMALL sleep 1000
+pod exec x sh -c 'echo x > /data/f'
+eq "writes of an exec'ed static program at the notify door" "$(ops x notify write)" 1
+down x
 
 mkdir "$CASE_DIR/bundle"
 printf '{ "ociVersion":"1.0.2",\n "process": {"args":["sh"],   "cwd":"/"}, "annotations": {"a":"b"} }\n' > "$CASE_DIR/bundle/config.json"

@@ -77,7 +77,7 @@ up() {
 	pod --runtime "$RUNTIME" run -d --name "$name" --cgroup-parent "$CASE_CGROUP" \
 		--annotation danaus=on "$@" >/dev/null
 }
-down() { pod rm -f -t 5 "$@" >/dev/null; }
+down() { pod rm -f -t 0 "$@" >/dev/null; }
 full_id() { pod inspect -f '{{.Id}}' "$1"; }
 
 # A directory of this case for a volume, on the disk

@@ -4,11 +4,12 @@ hello() { # NAME
 	local name=$1 data code
 	data=$(new_dir "$name")
 	echo from-the-host > "$data/in"
-	up "$name" -v "$data:/data" $IMAGE_SMALL sleep 1000
+	up "$name" -v "$data:/data" $IMAGE_SMALL sh -c 'cat /data/in > /data/first; exec sleep 1000'
+	until_true "$name: its first command" 10 test -s "$data/first"
+	at_least "$name: operations at the notify door" "$(ops "$name" notify)" 3
 	eq "$name: what the host wrote" "$(pod exec "$name" cat /data/in)" from-the-host
 	pod exec "$name" sh -c 'mkdir /data/d && echo inside > /data/d/out'
 	eq "$name: what the container wrote" "$(cat "$data/d/out")" inside
-	at_least "$name: operations at the notify door" "$(ops "$name" notify)" 3
 	has "$name: danausctl list" "$(danausctl list)" "/data = local:$data"
 	down "$name"
 	eq "$name: one command" "$(run -v "$data:/data" $IMAGE_SMALL sh -c 'echo x > /data/f; cat /data/f')" x
