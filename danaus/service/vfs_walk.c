@@ -135,7 +135,7 @@ struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t n
 			return NULL;
 		p = rest;
 	}
-	return node;
+	return p - at->path < PATH_BYTES ? node : NULL;
 }
 
 int walk_link(struct vnode *node, const char **ret)
