@@ -92,6 +92,8 @@ int face_kernel_fd(struct face_mount *face, struct vfile *file, int *ret_fd)
 	int flags = vfile_flags(file) & STATUS_FLAGS, fd = -1, copy, r;
 	uint64_t id;
 
+	if ((vfile_flags(file) & O_TMPFILE) == O_TMPFILE) /* one of its bits means a directory */
+		flags &= ~O_DIRECTORY;
 	r = pin(face, vfile_node(file), &id);
 	if (r < 0)
 		return r;
