@@ -303,8 +303,10 @@ static long restore_caps(const uint64_t want[5])
 	}
 	if (!r)
 		r = SYS(__NR_capset, &header, data, 0, 0, 0);
+	/* Runtimes, too, leave out what is not permitted and inheritable. */
 	for (int cap = 0; !r && cap < 64; cap++) {
-		if (want[AMBIENT] >> cap & 1)
+		if (want[AMBIENT] >> cap & data[cap / 32].permitted >> cap % 32 &
+		    data[cap / 32].inheritable >> cap % 32 & 1)
 			r = SYS(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
 	}
 	return r;

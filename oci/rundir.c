@@ -101,20 +101,22 @@ int rundir_remove(const char *dir)
 	return r == -ENOENT ? 0 : r < 0 ? r : remove_at(parent, name);
 }
 
-/* Field 22 of /proc/PID/stat: with the pid it names a process for good. 0: no such process. */
+/* Field 22 of /proc/PID/stat: with the pid it names a process for good. 0: no such process, or a
+ * dead one that nobody has waited for. */
 static unsigned long long start_time(pid_t pid)
 {
 	CLEANUP_FREE char *text = NULL;
 	unsigned long long start;
-	char path[64], *tail;
+	char path[64], *tail, state;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	if (fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL) < 0)
 		return 0;
 	tail = strrchr(text, ')'); /* the name before it is the program's own choice */
-	if (!tail || sscanf(tail, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d "
+	if (!tail || sscanf(tail, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d "
 				  "%*d %*d %*d %*d %llu",
-			    &start) != 1)
+			    &state, &start) != 2 ||
+	    strchr("ZX", state))
 		return 0;
 	return start;
 }

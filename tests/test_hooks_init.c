@@ -268,6 +268,17 @@ static void a_user_keeps_ambient_ones_alone(void **state)
 	assert_int_equal(field(&run, "CapAmb:"), KILL);
 }
 
+static void ambient_ones_must_be_inheritable(void **state)
+{
+	struct run run = {.masks = "21:21:1:21:21", .program = {"cat", "/proc/self/status"},
+			  .given = ADMIN | SETPCAP | CHOWN | KILL};
+
+	run_init(&run);
+	assert_int_equal(run.status, 0);
+	assert_int_equal(field(&run, "CapInh:"), CHOWN);
+	assert_int_equal(field(&run, "CapAmb:"), CHOWN);
+}
+
 static void a_user_without_any_has_none(void **state)
 {
 	struct run run = {.masks = "0:0:0:0:0", .program = {"cat", "/proc/self/status"},
@@ -361,6 +372,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(root_has_exactly_its_sets),
 	    cmocka_unit_test(a_user_keeps_ambient_ones_alone),
+	    cmocka_unit_test(ambient_ones_must_be_inheritable),
 	    cmocka_unit_test(a_user_without_any_has_none),
 	    cmocka_unit_test(another_listener_is_a_warning),
 	    cmocka_unit_test(a_missing_service_is_a_warning),
