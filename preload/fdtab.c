@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The descriptor table. Any thread, any signal handler; see fdtab.h for the rules. */
 #include "preload/fdtab.h"
+#include "preload/window.h"
 
 #define FD_LIMIT_MAX  (1 << 20)
 #define FILES_MAX     65536u
@@ -102,6 +103,8 @@ struct ofile *ofile_new(uint32_t handle, uint32_t flags, uint32_t mode)
 		file->flags = flags;
 		file->type = mode & S_IFMT;
 		atomic_store_explicit(&file->numbers, 0, memory_order_relaxed);
+		atomic_store_explicit(&file->reads, 0, memory_order_relaxed);
+		atomic_store_explicit(&file->window, NULL, memory_order_relaxed);
 		return file;
 	}
 	return NULL;
@@ -131,10 +134,13 @@ static int close_handle(uint32_t handle)
 
 int ofile_put(struct ofile *file)
 {
+	const struct window *window = atomic_load_explicit(&file->window, memory_order_relaxed);
 	uint32_t handle = file->handle, hint;
 
 	if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
 		return 0;
+	if (window)
+		window_unmap(window);
 	hint = ofile_index(file);
 	atomic_store_explicit(&tab.hint, hint, memory_order_relaxed);
 	return close_handle(handle);

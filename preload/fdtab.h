@@ -20,7 +20,8 @@ struct ofile {
 	uint32_t flags; /* O_* at open */
 	uint32_t type;	/* S_IFMT bits */
 	_Atomic uint32_t numbers;
-	uint32_t pad[3];
+	_Atomic uint32_t reads; /* at an offset, without a window */
+	const struct window *_Atomic window;
 };
 
 #define FD_PARKED_MAX 16

@@ -2,6 +2,7 @@
 /* Data: reads and writes of any size and shape over payloads of one size, and what moves data
  * between two descriptors. */
 #include "preload/wrap.h"
+#include "preload/window.h"
 
 #define IO_MAX	     0x7ffff000ul /* as the kernel's MAX_RW_COUNT */
 #define SIGXFSZ_     25
@@ -106,6 +107,8 @@ long io_read(struct ofile *f, void *buf, size_t len_bytes, uint64_t offset)
 		return -EINVAL;
 	if (len_bytes && bad_address(buf, len_bytes))
 		return -EFAULT;
+	if (offset != AT_POSITION && window_take(f, buf, iov.iov_len, offset))
+		return (long)iov.iov_len;
 	return transfer(f, (struct cursor){&iov, 0}, iov.iov_len, offset, 0, false);
 }
 

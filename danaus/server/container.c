@@ -410,6 +410,14 @@ int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TA
 		return err_set(err, r, "the pool's service is ending; try again");
 	}
 	r = read_request(entry, request, &limits, err);
+	if (!r) {
+		pthread_mutex_lock(&server->lock);
+		if (limits.cache_bytes > container->pool->window_bytes) {
+			container->pool->window_bytes = limits.cache_bytes;
+			vfs_set_window_budget(container->pool->vfs, limits.cache_bytes);
+		}
+		pthread_mutex_unlock(&server->lock);
+	}
 	if (!r)
 		r = start(entry, &limits, mounts, err);
 	n = r < 0 ? 0 : container->nvolumes;

@@ -17,6 +17,7 @@
 #include "danaus/base/parse.h"
 #include "danaus/server/server.h"
 #include "danaus/server/stats.h"
+#include "danaus/shm/client.h"
 #include "danaus/server/workers.h"
 
 #define REQUEST_MAX    (256u << 10)
@@ -87,6 +88,7 @@ static json_t *do_list(struct connection *connection, json_t *request, int *fds,
 
 static json_t *do_stats(struct connection *connection, json_t *request, int *fds, unsigned *nfds)
 {
+	shm_server_count(connection->server->pool.shm);
 	return json_pack("{s:b, s:o}", "ok", 1, "stats", stats_json());
 }
 

@@ -20,6 +20,7 @@ struct pool {
 	struct shm_server *shm;	 /* shm/client.h */
 	cpu_set_t cpus;		 /* where the service runs */
 	int ncpus;
+	uint64_t window_bytes; /* the largest budget of its containers so far */
 };
 
 /* Runs fn(arg) on a pool worker thread, soon. Threads are made as needed up to a limit (128) and

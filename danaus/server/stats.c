@@ -81,7 +81,7 @@ uint64_t stats_now(void)
 
 const char *door_name(enum door door)
 {
-	static const char *const names[] = {"shm", "notify", "fuse"};
+	static const char *const names[] = {"shm", "notify", "fuse", "window"};
 
 	return names[door];
 }
@@ -204,6 +204,17 @@ void stats_count(enum door door, unsigned op, uint64_t started_ns, uint64_t byte
 		if (took > atomic_load_explicit(&counts->max_ns, memory_order_relaxed))
 			atomic_store_explicit(&counts->max_ns, took, memory_order_relaxed);
 	}
+}
+
+void stats_add(enum door door, unsigned op, uint64_t count, uint64_t bytes)
+{
+	struct block *block = mine ? mine : make_block();
+	struct counts *counts;
+
+	if (!block || !(counts = counts_of(block, door, op)))
+		return;
+	add(&counts->count, count);
+	add(&counts->bytes, bytes);
 }
 
 static uint64_t percentile(const struct counts *counts, unsigned percent)

@@ -8,14 +8,17 @@
 
 #include "danaus/proto/wire.h"
 
-enum door { DOOR_SHM, DOOR_NOTIFY, DOOR_FACE, DOOR_COUNT };
+/* DOOR_WINDOW: what programs read from windows, without a request. */
+enum door { DOOR_SHM, DOOR_NOTIFY, DOOR_FACE, DOOR_WINDOW, DOOR_COUNT };
 
-const char *door_name(enum door door); /* "shm", "notify", "fuse" */
+const char *door_name(enum door door); /* "shm", "notify", "fuse", "window" */
 
 /* Nanoseconds, from a cheap monotonic clock. */
 uint64_t stats_now(void);
 /* One operation done: started_ns from stats_now() (0: not timed), bytes moved, error or 0. */
 void stats_count(enum door door, unsigned op, uint64_t started_ns, uint64_t bytes, int error);
+/* count operations that nobody timed. */
+void stats_add(enum door door, unsigned op, uint64_t count, uint64_t bytes);
 /* {"shm": {"open": {"count", "errors", "bytes", "p50_ns", "p90_ns", "p99_ns", "max_ns"}, ...},
  * ...}; a new reference. Percentiles from power-of-two buckets with four steps each. */
 json_t *stats_json(void);

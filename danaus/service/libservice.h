@@ -163,6 +163,10 @@ struct libservice_ops {
 struct libservice {
 	const struct libservice_ops *ops;
 	bool ro; /* every change is -EROFS (decided in libservice.c) */
+	bool cacheable; /* the vfs may keep file data for VFS_CACHE_NS although it may change from
+			 * outside of the pool meanwhile. Set by constructors whose storage is this
+			 * host's; not where the storage itself keeps caches coherent between
+			 * hosts */
 };
 
 /* Calls that decide on absent operations and on ro, one per entry of the table, same arguments

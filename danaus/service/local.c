@@ -447,6 +447,7 @@ int local_new(const char *dir, struct libservice **ret, struct err *err)
 	if (!local)
 		return -ENOMEM;
 	local->ls.ops = &local_ops;
+	local->ls.cacheable = true;
 	local->root_fd = STEAL_FD(root);
 	local->proc_fd = STEAL_FD(proc);
 	local->dev = dev_of(&stx);

@@ -84,8 +84,12 @@ int vfs_setattr(struct vctx *ctx, const struct vtarget *at, const struct setattr
 		if (at->file && target_is_object(at) && at->file->wr)
 			file = at->file->wr->file;
 		gen = vnode_gen(node);
+		if (set->set & ATTR_SIZE)
+			window_change_begin(vfs_of(node)->windows, node, set->attr.size, UINT64_MAX);
 		r = ls_setattr(node->instance->ls, ctx->cred, node->ls, file, set->set, &set->attr,
 			       &attr);
+		if (set->set & ATTR_SIZE)
+			window_change_end(vfs_of(node)->windows, node, set->attr.size, !r);
 		vnode_changed(node, r ? NULL : &attr, gen, now);
 	}
 	if (!r) {

@@ -29,6 +29,10 @@ int vfs_new(struct vfs **ret)
 
 	if (!vfs)
 		return -ENOMEM;
+	if (windows_new(&vfs->windows) < 0) {
+		free(vfs);
+		return -ENOMEM;
+	}
 	pthread_mutex_init(&vfs->mounts, NULL);
 	pthread_mutex_init(&vfs->lru_lock, NULL);
 	pthread_mutex_init(&vfs->rest_lock, NULL);
@@ -62,6 +66,7 @@ void vfs_free(struct vfs *vfs)
 		return;
 	while (vfs->instances)
 		vfs_instance_remove(vfs->instances);
+	windows_free(vfs->windows);
 	vfs_reclaim(vfs, true);
 	for (unsigned i = 0; i < STRIPES; i++) {
 		pthread_mutex_destroy(&vfs->dentry_stripe[i]);
@@ -353,8 +358,12 @@ void vfs_instance_set_face(struct vfs_instance *instance, const struct face *fac
 void vnode_face_open(struct vnode *node, bool writing)
 {
 	atomic_fetch_add(&node->face_opens, 1);
-	if (writing)
+	if (writing) {
 		atomic_fetch_add(&node->face_writers, 1);
+		/* what a program maps changes without a word */
+		window_change_begin(vfs_of(node)->windows, node, 0, UINT64_MAX);
+		window_change_end(vfs_of(node)->windows, node, 0, false);
+	}
 }
 
 void vnode_face_close(struct vnode *node, bool writing)
@@ -364,6 +373,11 @@ void vnode_face_close(struct vnode *node, bool writing)
 	atomic_fetch_sub(&node->face_opens, 1);
 }
 
+void vfs_set_window_budget(struct vfs *vfs, uint64_t bytes)
+{
+	windows_set_budget(vfs->windows, bytes);
+}
+
 void vfs_count(struct vfs *vfs, struct vfs_counts *ret)
 {
 	pthread_mutex_lock(&vfs->lock_mutex);
@@ -371,7 +385,7 @@ void vfs_count(struct vfs *vfs, struct vfs_counts *ret)
 	pthread_mutex_unlock(&vfs->lock_mutex);
 	ret->nodes = atomic_load(&vfs->node_count);
 	ret->files = atomic_load(&vfs->file_count);
-	ret->bytes_cached = 0;
+	ret->bytes_cached = windows_bytes(vfs->windows);
 }
 
 void vfs_trim(struct vfs *vfs)

@@ -115,6 +115,7 @@ ssize_t vfs_read(struct vctx *ctx, struct vfile *file, const struct iovec *iov, 
 {
 	struct vnode *node = file->node;
 	int r = check_read(file), fd, locked;
+	uint32_t token;
 	ssize_t n;
 
 	if (r < 0)
@@ -129,7 +130,10 @@ ssize_t vfs_read(struct vctx *ctx, struct vfile *file, const struct iovec *iov, 
 			n = -errno;
 		face_done(node, fd);
 	} else {
+		token = window_fill_begin(&node->window);
 		n = ls_read(node->instance->ls, file->rd->file, iov, niov, offset);
+		if (n > 0 && atomic_load_explicit(&node->window.pane, memory_order_relaxed))
+			window_fill(vfs_of(node)->windows, node, token, iov, niov, offset, n);
 	}
 	end(file, locked, n > 0, offset + (n > 0 ? n : 0));
 	if (n > 0 && atomic_load_explicit(&node->atime_moves, memory_order_relaxed) &&
@@ -180,10 +184,12 @@ static void become_writer(const struct vctx *ctx, struct vnode *node)
 }
 
 static ssize_t write_out(struct vctx *ctx, struct vfile *file, const struct iovec *iov, int niov,
-			 uint64_t offset, bool append, uint64_t *ret_end)
+			 uint64_t offset, uint64_t len_bytes, bool append, uint64_t *ret_end)
 {
 	struct vnode *node = file->node;
+	struct windows *windows = vfs_of(node)->windows;
 	int fd = append ? -1 : face_fd(node);
+	uint64_t after = 0;
 	ssize_t n;
 
 	if (fd >= 0) {
@@ -197,7 +203,14 @@ static ssize_t write_out(struct vctx *ctx, struct vfile *file, const struct iove
 		return n;
 	}
 	become_writer(ctx, node);
-	n = ls_write(node->instance->ls, file->wr->file, iov, niov, offset, append, ret_end);
+	window_change_begin(windows, node, append ? VFS_AT_POSITION : offset,
+			    append ? UINT64_MAX : len_bytes);
+	/* where an append went costs a system call: asked for only if somebody wants to know */
+	n = ls_write(node->instance->ls, file->wr->file, iov, niov, offset, append,
+		     ret_end || atomic_load(&node->window.pane) ? &after : NULL);
+	window_change_end(windows, node, n > 0 ? after : 0, false);
+	if (n > 0 && ret_end)
+		*ret_end = after;
 	vnode_touched(node);
 	if (n > 0 && atomic_load_explicit(&node->face_opens, memory_order_relaxed))
 		face_changed(node, append ? 0 : offset, append ? UINT64_MAX : (uint64_t)n);
@@ -239,7 +252,7 @@ ssize_t vfs_write(struct vctx *ctx, struct vfile *file, const struct iovec *iov,
 	}
 	position = offset;
 	n = r < 0 ? r
-		  : write_out(ctx, file, cut ? cut : iov, niov, offset, append,
+		  : write_out(ctx, file, cut ? cut : iov, niov, offset, limited, append,
 			      append && !locked ? NULL : &position);
 	end(file, locked, n > 0, position);
 	if (cut != few)
@@ -250,6 +263,23 @@ ssize_t vfs_write(struct vctx *ctx, struct vfile *file, const struct iovec *iov,
 			return r;
 	}
 	return n;
+}
+
+int vfs_window(struct vctx *ctx, struct vfile *file, int *ret_fd, uint64_t *ret_bytes)
+{
+	struct vnode *node = file->node;
+	struct attr attr;
+	int r = check_read(file);
+
+	if (!r && (vfile_flags(file) & O_DIRECT))
+		r = -EOPNOTSUPP;
+	if (!r)
+		r = vnode_attr(node, vfs_now(), &attr);
+	if (!r)
+		r = window_use(vfs_of(node)->windows, node, attr.size, ret_fd, ret_bytes);
+	if (!r)
+		atomic_fetch_add(&file->windows, 1);
+	return r;
 }
 
 int64_t vfs_seek(struct vctx *ctx, struct vfile *file, int64_t offset, int whence)
@@ -336,7 +366,10 @@ int vfs_allocate(struct vctx *ctx, struct vfile *file, int mode, uint64_t offset
 				   ctx->fsize_limit != UINT64_MAX && end_at > ctx->fsize_limit))
 		return -EFBIG;
 	become_writer(ctx, node);
+	window_change_begin(vfs_of(node)->windows, node, offset, UINT64_MAX);
 	r = ls_allocate(node->instance->ls, file->wr->file, mode, offset, len_bytes);
+	/* a collapsed or inserted range: the next check says how long the file is */
+	window_change_end(vfs_of(node)->windows, node, 0, !r && mode & ~1);
 	vnode_touched(node);
 	if (!r)
 		face_changed(node, offset, UINT64_MAX);

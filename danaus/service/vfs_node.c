@@ -95,6 +95,7 @@ static void destroy(struct vnode *node)
 	if (*p)
 		*p = node->chain;
 	pthread_mutex_unlock(&vfs->node_stripe[c % STRIPES]);
+	window_drop(vfs->windows, node);
 	vnode_unrest(node, true);
 	locks_node_gone(node);
 	ls_forget(node->instance->ls, node->ls, 1);

@@ -6,7 +6,7 @@
  *   vfs_dentry.c    cached names                     vfs_attr.c   attributes, rights asked for
  *   vfs_perm.c      rights from cached attributes    vfs_xattr.c  extended attributes
  *   vfs_walk.c      paths                            vfs_names.c  changes of directories
- *   vfs_locks.c     record locks and flock
+ *   vfs_locks.c     record locks and flock           windows.c    pages mapped into programs
  *
  * Locks, in the order in which they are taken: vnode.names (two by address), vnode.lock, then the
  * stripes and lists of struct vfs, which are leaves. A libservice is never called with any but
@@ -25,6 +25,7 @@
 
 #include "danaus/service/rcu.h"
 #include "danaus/service/vfs.h"
+#include "danaus/service/windows.h"
 
 #define PATH_BYTES    4096 /* a path with its NUL */
 #define LINKS_MAX     40   /* symlinks in one walk, path_resolution(7) */
@@ -108,6 +109,7 @@ struct vnode {
 	struct list rest; /* in vfs->resting while rd or wr is there */
 
 	atomic_uint face_opens, face_writers;
+	struct vnode_window window;
 	struct vlock *locks; /* under vfs->lock_mutex */
 	struct list locked;  /* in vfs->locked while there are any */
 	atomic_uint nlocks;
@@ -136,6 +138,7 @@ struct vfile {
 	uint64_t position;
 	atomic_int kernel_fd;
 	atomic_bool has_locks; /* OFD locks or a flock */
+	atomic_uint windows;   /* window_use()s */
 };
 
 struct vfs_instance {
@@ -177,6 +180,7 @@ struct vfs {
 	struct list locked, waiters;
 	unsigned lock_count;
 
+	struct windows *windows;
 	atomic_uint node_count, file_count;
 	_Atomic(struct retired *) retired;
 	atomic_uint nretired;

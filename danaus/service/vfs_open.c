@@ -226,6 +226,8 @@ void vfile_unref(struct vfile *file)
 	if (atomic_load_explicit(&file->has_locks, memory_order_relaxed))
 		locks_file_closed(file);
 	fd_close(atomic_load_explicit(&file->kernel_fd, memory_order_relaxed));
+	for (unsigned n = atomic_load_explicit(&file->windows, memory_order_relaxed); n; n--)
+		window_unuse(vfs->windows, file->node);
 	vopen_put(file->rd);
 	vopen_put(file->wr);
 	vnode_unref(file->node);
@@ -343,8 +345,10 @@ static int open_node(struct vctx *ctx, struct vnode *node, int flags, uint64_t n
 		const struct attr empty = {.size = 0};
 		unsigned gen = vnode_gen(node);
 
+		window_change_begin(vfs_of(node)->windows, node, 0, UINT64_MAX);
 		r = ls_setattr(node->instance->ls, ctx->cred, node->ls, wr ? wr->file : NULL,
 			       ATTR_SIZE, &empty, &attr);
+		window_change_end(vfs_of(node)->windows, node, 0, !r);
 		vnode_changed(node, r ? NULL : &attr, gen, now);
 		if (!r)
 			face_changed(node, 0, UINT64_MAX);

@@ -45,7 +45,9 @@ struct shm_channel {
 	_Atomic uint32_t bell_asleep; /* futex */
 	_Atomic uint32_t dead; /* service to client: 1 when the service has ended the channel;
 				* a waiter answers EIO to its program */
-	uint64_t pad1[15];
+	/* Client to service: reads that a window answered and their bytes, for the statistics. */
+	_Atomic uint64_t window_reads, window_bytes;
+	uint64_t pad1[13];
 	struct shm_slot slot[SHM_SLOTS];
 };
 

@@ -45,7 +45,8 @@ struct client {
 	struct session session;
 	struct known_identity known[SHM_SLOTS];
 	atomic_bool cancel[SHM_SLOTS];
-	struct client *next, **link; /* in the server's list */
+	uint64_t window_reads, window_bytes; /* counted so far; under the server's lock */
+	struct client *next, **link;	     /* in the server's list */
 };
 
 struct shm_server {
@@ -202,7 +203,8 @@ static void reply(struct client *client, unsigned slot, const struct call *call)
 /* Operations that the attach socket alone carries. */
 bool client_by_socket(unsigned op)
 {
-	return op == WIRE_NAME || op == WIRE_ADOPT || op == WIRE_KERNEL_FILE || op == WIRE_WATCH;
+	return op == WIRE_NAME || op == WIRE_ADOPT || op == WIRE_KERNEL_FILE ||
+	       op == WIRE_WATCH || op == WIRE_WINDOW;
 }
 
 static void serve(struct client *client, unsigned slot)
@@ -279,6 +281,27 @@ static void own_channel(void *arg)
 	client_unref(client);
 }
 
+/* Under the server's lock. The numbers are the tenant's own to falsify. */
+static void count_windows(struct client *client)
+{
+	uint64_t reads = atomic_load(&client->channel->window_reads);
+	uint64_t bytes = atomic_load(&client->channel->window_bytes);
+
+	if (reads != client->window_reads)
+		stats_add(DOOR_WINDOW, WIRE_READ, reads - client->window_reads,
+			  bytes - client->window_bytes);
+	client->window_reads = reads;
+	client->window_bytes = bytes;
+}
+
+void shm_server_count(struct shm_server *server)
+{
+	pthread_mutex_lock(&server->lock);
+	for (struct client *client = server->clients; client; client = client->next)
+		count_windows(client);
+	pthread_mutex_unlock(&server->lock);
+}
+
 /* Its threads wait for nothing any more: what is posted and was not served gets its answer. */
 static void answer_the_rest(struct client *client)
 {
@@ -306,6 +329,7 @@ static void client_free(void *arg)
 	}
 	session_done(&client->session);
 	pthread_mutex_lock(&server->lock);
+	count_windows(client);
 	*client->link = client->next;
 	if (client->next)
 		client->next->link = client->link;

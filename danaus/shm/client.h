@@ -19,6 +19,8 @@ int shm_server_new(struct pool *pool, struct shm_server **ret);
 void shm_server_free(struct shm_server *server);
 /* From time to time: wakes clients that end but sleep (a hostile one can undo a wake-up). */
 void shm_server_tick(struct shm_server *server);
+/* Adds what windows answered since the last time to the statistics. */
+void shm_server_count(struct shm_server *server);
 
 /* A channel for process, served from now on; *ret_memfd is for the peer, the caller closes it.
  * -EUSERS with CLIENTS_MAX clients or threads. */

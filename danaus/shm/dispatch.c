@@ -618,6 +618,14 @@ static int op_kernel_file(struct call *call, struct vctx *ctx)
 	return face_kernel_fd(volume->face, file, &call->fd_out);
 }
 
+static int op_window(struct call *call, struct vctx *ctx)
+{
+	CLEANUP_VFILE struct vfile *file = NULL;
+	int r = file_of(call, call->request.handle, &file);
+
+	return r < 0 ? r : vfs_window(ctx, file, &call->fd_out, &call->reply.value);
+}
+
 /* The host's inode, so that changes through every door are seen; inotify_add_watch(2) asks for read
  * permission, and here the service asks for the caller. */
 static int op_watch(struct call *call, struct vctx *ctx)

@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Owns the windows of a pool: their memory, the budget, the thread that looks for changes from
+ * outside. One mutex for all of it: it is taken by reads and writes of files that have a window and
+ * go the whole way, never by the reads that a window serves. It is a leaf lock. */
+#include "danaus/service/windows.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "danaus/base/fd.h"
+#include "danaus/service/vfs_node.h"
+#include "danaus/shm/window.h"
+
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+#define SLACK_BYTES (1u << 20) /* room for the file to grow into */
+#define RECENT_NS   50000000   /* two changes within it may bear the same time */
+#define NS_PER_S    1000000000ll
+
+struct pane {
+	struct vnode *node;
+	struct window *window;
+	size_t map_bytes;
+	uint64_t *seen; /* a bit per page: it was read once */
+	uint64_t bytes; /* valid pages */
+	unsigned users;
+	int fd;
+	bool touched;	  /* by our own changes since the last check */
+	struct attr attr; /* at the last check */
+	bool recent;	  /* attr's time was too young to tell two changes apart */
+	uint64_t used;	  /* the clock's value at the last fill */
+	struct list list;
+};
+
+struct windows {
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	pthread_t checker;
+	bool running, ending;
+	struct list panes;
+	unsigned count;
+	uint64_t budget, bytes, clock;
+};
+
+int windows_new(struct windows **ret)
+{
+	struct windows *windows = calloc(1, sizeof(*windows));
+	pthread_condattr_t attr;
+
+	if (!windows)
+		return -ENOMEM;
+	pthread_mutex_init(&windows->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&windows->wake, &attr);
+	pthread_condattr_destroy(&attr);
+	list_init(&windows->panes);
+	*ret = windows;
+	return 0;
+}
+
+void windows_free(struct windows *windows)
+{
+	if (!windows)
+		return;
+	pthread_mutex_lock(&windows->lock);
+	windows->ending = true;
+	pthread_cond_signal(&windows->wake);
+	pthread_mutex_unlock(&windows->lock);
+	if (windows->running)
+		pthread_join(windows->checker, NULL);
+	pthread_cond_destroy(&windows->wake);
+	pthread_mutex_destroy(&windows->lock);
+	free(windows);
+}
+
+static void clear_all(struct windows *windows, struct pane *pane)
+{
+	uint64_t words = (pane->window->capacity / WINDOW_PAGE + 63) / 64;
+
+	if (pane->bytes) {
+		for (uint64_t i = 0; i < words; i++)
+			atomic_store(&pane->window->valid[i], 0);
+		windows->bytes -= pane->bytes;
+		pane->bytes = 0;
+	}
+	atomic_fetch_add(&pane->window->changes, 1);
+}
+
+/* Under the lock: off the list, void for whoever has it mapped. */
+static void pane_free(struct windows *windows, struct pane *pane)
+{
+	atomic_store(&pane->node->window.pane, NULL);
+	clear_all(windows, pane);
+	atomic_store(&pane->window->dead, 1);
+	list_del(&pane->list);
+	windows->count--;
+	munmap(pane->window, pane->map_bytes);
+	fd_close(pane->fd);
+	free(pane->seen);
+	free(pane);
+}
+
+static struct pane *pane_of(struct vnode *node)
+{
+	return atomic_load(&node->window.pane);
+}
+
+void window_drop(struct windows *windows, struct vnode *node)
+{
+	if (!pane_of(node))
+		return;
+	pthread_mutex_lock(&windows->lock);
+	if (pane_of(node))
+		pane_free(windows, pane_of(node));
+	pthread_mutex_unlock(&windows->lock);
+}
+
+static struct pane *coldest(struct windows *windows, const struct pane *but)
+{
+	struct pane *found = NULL;
+
+	for (struct list *l = windows->panes.next; l != &windows->panes; l = l->next) {
+		struct pane *pane = container_of(l, struct pane, list);
+
+		if (pane != but && (!found || pane->used < found->used))
+			found = pane;
+	}
+	return found;
+}
+
+/* Room for one more page of pane: another one goes if it was filled less lately than pane by a
+ * while, so that two busy files do not throw each other out by turns. */
+static bool make_room(struct windows *windows, struct pane *pane)
+{
+	while (windows->bytes + WINDOW_PAGE > windows->budget) {
+		struct pane *cold = coldest(windows, pane);
+
+		if (!cold || windows->clock - cold->used < windows->budget / WINDOW_PAGE)
+			return false;
+		pane_free(windows, cold);
+	}
+	return true;
+}
+
+void windows_set_budget(struct windows *windows, uint64_t bytes)
+{
+	struct pane *cold;
+
+	pthread_mutex_lock(&windows->lock);
+	windows->budget = bytes;
+	while (windows->bytes > bytes && (cold = coldest(windows, NULL)))
+		pane_free(windows, cold);
+	pthread_mutex_unlock(&windows->lock);
+}
+
+uint64_t windows_bytes(struct windows *windows)
+{
+	uint64_t bytes;
+
+	pthread_mutex_lock(&windows->lock);
+	bytes = windows->bytes;
+	pthread_mutex_unlock(&windows->lock);
+	return bytes;
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/* Times come from a clock that ticks: two changes within a tick can look the same. */
+static bool is_recent(const struct attr *attr)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (now.tv_sec - attr->ctime.tv_sec) * NS_PER_S + now.tv_nsec - attr->ctime.tv_nsec <
+	       RECENT_NS;
+}
+
+/* Compares with what the storage says now. The node is referenced, the lock is not held. */
+static void check(struct windows *windows, struct vnode *node)
+{
+	struct attr attr;
+	struct pane *pane;
+	int r = ls_getattr(node->instance->ls, node->ls, NULL, &attr);
+
+	pthread_mutex_lock(&windows->lock);
+	pane = pane_of(node);
+	if (pane) {
+		bool changed = r < 0 || attr.size != pane->attr.size ||
+			       !same_time(&attr.mtime, &pane->attr.mtime) ||
+			       !same_time(&attr.ctime, &pane->attr.ctime);
+
+		/* After a change of our own nothing tells whether there was a foreign one, too. */
+		if (changed || pane->touched || pane->recent)
+			clear_all(windows, pane);
+		pane->touched =
+		    atomic_load(&node->window.begun) != atomic_load(&node->window.ended);
+		if (r < 0) {
+			pane_free(windows, pane);
+		} else {
+			if (!pane->touched)
+				atomic_store(&pane->window->size, attr.size);
+			pane->attr = attr;
+			pane->recent = is_recent(&attr);
+		}
+	}
+	pthread_mutex_unlock(&windows->lock);
+}
+
+static void *checker_main(void *arg)
+{
+	struct windows *windows = arg;
+	struct vnode *nodes[WINDOWS_MAX];
+
+	pthread_mutex_lock(&windows->lock);
+	while (!windows->ending) {
+		struct timespec until;
+		unsigned n = 0;
+
+		if (!windows->count) {
+			pthread_cond_wait(&windows->wake, &windows->lock);
+			continue;
+		}
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_nsec += WINDOWS_CHECK_NS;
+		until.tv_sec += until.tv_nsec / NS_PER_S;
+		until.tv_nsec %= NS_PER_S;
+		while (!windows->ending &&
+		       pthread_cond_timedwait(&windows->wake, &windows->lock, &until) != ETIMEDOUT)
+			;
+		for (struct list *l = windows->panes.next; l != &windows->panes; l = l->next) {
+			struct vnode *node = container_of(l, struct pane, list)->node;
+
+			if (n < WINDOWS_MAX && vnode_tryref(node))
+				nodes[n++] = node;
+		}
+		pthread_mutex_unlock(&windows->lock);
+		for (unsigned i = 0; i < n; i++) {
+			check(windows, nodes[i]);
+			vnode_unref(nodes[i]);
+		}
+		pthread_mutex_lock(&windows->lock);
+	}
+	pthread_mutex_unlock(&windows->lock);
+	return NULL;
+}
+
+static int pane_new(struct vnode *node, const struct attr *attr, struct pane **ret)
+{
+	uint64_t capacity = (attr->size + attr->size / 4 + SLACK_BYTES) & ~(WINDOW_PAGE - 1ull);
+	uint64_t offset = window_pages_offset(capacity);
+	struct pane *pane = calloc(1, sizeof(*pane));
+	CLEANUP_FD int fd = memfd_create("danaus-window", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	void *at;
+
+	if (pane)
+		pane->seen = calloc((capacity / WINDOW_PAGE + 63) / 64, 8);
+	if (!pane || !pane->seen || fd < 0 || ftruncate(fd, offset + capacity) < 0)
+		goto failed;
+	at = mmap(NULL, offset + capacity, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd,
+		  0);
+	if (at == MAP_FAILED)
+		goto failed;
+	if (fcntl(fd, F_ADD_SEALS,
+		  F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+		munmap(at, offset + capacity);
+		goto failed;
+	}
+	pane->node = node;
+	pane->window = at;
+	pane->map_bytes = offset + capacity;
+	pane->window->capacity = capacity;
+	pane->window->pages_offset = offset;
+	atomic_store(&pane->window->size, attr->size);
+	pane->attr = *attr;
+	pane->touched = true; /* until the first check has looked */
+	pane->fd = STEAL_FD(fd);
+	*ret = pane;
+	return 0;
+failed:
+	if (pane)
+		free(pane->seen);
+	free(pane);
+	return -ENOMEM;
+}
+
+static int reopen(int fd, int *ret)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*ret = fd;
+	return 0;
+}
+
+int window_use(struct windows *windows, struct vnode *node, uint64_t size, int *ret_fd,
+	       uint64_t *ret_bytes)
+{
+	struct pane *made = NULL, *pane;
+	struct attr attr;
+	int r;
+
+	if (!node->instance->ls->cacheable || node->type != S_IFREG)
+		return -EOPNOTSUPP;
+	if (size > WINDOW_MAX_BYTES)
+		return -EFBIG;
+	if (!pane_of(node)) {
+		r = ls_getattr(node->instance->ls, node->ls, NULL, &attr);
+		if (!r)
+			r = pane_new(node, &attr, &made);
+		if (r < 0)
+			return r;
+	}
+	pthread_mutex_lock(&windows->lock);
+	pane = pane_of(node);
+	r = 0;
+	if (!pane && made && windows->budget && windows->count < WINDOWS_MAX) {
+		if (!windows->running)
+			windows->running =
+			    pthread_create(&windows->checker, NULL, checker_main, windows) == 0;
+		if (windows->running) {
+			pane = made;
+			made = NULL;
+			pane->used = windows->clock;
+			list_add_tail(&windows->panes, &pane->list);
+			if (!windows->count++)
+				pthread_cond_signal(&windows->wake);
+			atomic_store(&node->window.pane, pane);
+		}
+	}
+	if (!pane)
+		r = -ENOSPC;
+	else
+		r = reopen(pane->fd, ret_fd);
+	if (!r) {
+		pane->users++;
+		*ret_bytes = pane->map_bytes;
+	}
+	pthread_mutex_unlock(&windows->lock);
+	if (made) {
+		munmap(made->window, made->map_bytes);
+		fd_close(made->fd);
+		free(made->seen);
+		free(made);
+	}
+	return r;
+}
+
+void window_unuse(struct windows *windows, struct vnode *node)
+{
+	struct pane *pane;
+
+	pthread_mutex_lock(&windows->lock);
+	pane = pane_of(node);
+	if (pane && pane->users && --pane->users == 0)
+		pane_free(windows, pane);
+	pthread_mutex_unlock(&windows->lock);
+}
+
+/* One page from the buffers, starting skip bytes into them. */
+static void copy_out(char *to, const struct iovec *iov, int niov, uint64_t skip, size_t len)
+{
+	for (int i = 0; i < niov && len; i++) {
+		size_t n;
+
+		if (skip >= iov[i].iov_len) {
+			skip -= iov[i].iov_len;
+			continue;
+		}
+		n = iov[i].iov_len - skip < len ? iov[i].iov_len - skip : len;
+		memcpy(to, (const char *)iov[i].iov_base + skip, n);
+		to += n;
+		len -= n;
+		skip = 0;
+	}
+}
+
+static void fill_page(struct windows *windows, struct pane *pane, uint64_t page,
+		      const struct iovec *iov, int niov, uint64_t skip, size_t len)
+{
+	struct window *window = pane->window;
+	char *to = (char *)window + window->pages_offset + page * WINDOW_PAGE;
+	uint64_t bit = 1ull << (page % 64);
+
+	if (!(pane->seen[page / 64] & bit)) {
+		pane->seen[page / 64] |= bit;
+		return;
+	}
+	if ((atomic_load(&window->valid[page / 64]) & bit) || !make_room(windows, pane))
+		return;
+	copy_out(to, iov, niov, skip, len);
+	/* when the file grows by a hole, this is it */
+	memset(to + len, 0, WINDOW_PAGE - len);
+	atomic_fetch_or(&window->valid[page / 64], bit);
+	pane->bytes += WINDOW_PAGE;
+	windows->bytes += WINDOW_PAGE;
+	pane->used = ++windows->clock;
+}
+
+void window_fill(struct windows *windows, struct vnode *node, uint32_t token,
+		 const struct iovec *iov, int niov, uint64_t offset, uint64_t len_bytes)
+{
+	struct pane *pane;
+	uint64_t end = offset + len_bytes, size;
+
+	pthread_mutex_lock(&windows->lock);
+	pane = pane_of(node);
+	if (pane && token == atomic_load(&node->window.ended) &&
+	    token == atomic_load(&node->window.begun) && !atomic_load(&node->face_writers)) {
+		uint64_t page = (offset + WINDOW_PAGE - 1) / WINDOW_PAGE;
+
+		size = atomic_load(&pane->window->size);
+		for (;
+		     page * WINDOW_PAGE < end && (page + 1) * WINDOW_PAGE <= pane->window->capacity;
+		     page++) {
+			uint64_t at = page * WINDOW_PAGE;
+			size_t len = end - at < WINDOW_PAGE ? end - at : WINDOW_PAGE;
+
+			/* whole pages, or all that the file has of its last one */
+			if (len < WINDOW_PAGE && end < size)
+				break;
+			if (at + len > size)
+				break;
+			fill_page(windows, pane, page, iov, niov, at - offset, len);
+		}
+	}
+	pthread_mutex_unlock(&windows->lock);
+}
+
+void window_change_begin(struct windows *windows, struct vnode *node, uint64_t offset,
+			 uint64_t len_bytes)
+{
+	struct pane *pane;
+	uint64_t first, last, most, size;
+
+	atomic_fetch_add(&node->window.begun, 1);
+	if (!pane_of(node))
+		return;
+	pthread_mutex_lock(&windows->lock);
+	pane = pane_of(node);
+	if (pane) {
+		pane->touched = true;
+		size = atomic_load(&pane->window->size);
+		if (offset == VFS_AT_POSITION)
+			offset = size;
+		/* no page beyond the size is valid */
+		most =
+		    (size < pane->window->capacity ? size : pane->window->capacity) / WINDOW_PAGE +
+		    1;
+		first = offset / WINDOW_PAGE;
+		last = len_bytes > UINT64_MAX - WINDOW_PAGE - offset
+			   ? most
+			   : (offset + len_bytes) / WINDOW_PAGE + 1;
+		last = last < most ? last : most;
+		if (last > pane->window->capacity / WINDOW_PAGE)
+			last = pane->window->capacity / WINDOW_PAGE;
+		if (first < last && last - first > 64) {
+			clear_all(windows, pane);
+		} else {
+			for (; first < last; first++) {
+				uint64_t bit = 1ull << (first % 64);
+
+				if (atomic_fetch_and(&pane->window->valid[first / 64], ~bit) &
+				    bit) {
+					pane->bytes -= WINDOW_PAGE;
+					windows->bytes -= WINDOW_PAGE;
+				}
+			}
+			atomic_fetch_add(&pane->window->changes, 1);
+		}
+	}
+	pthread_mutex_unlock(&windows->lock);
+}
+
+void window_change_end(struct windows *windows, struct vnode *node, uint64_t size_after,
+		       bool exactly)
+{
+	if (pane_of(node)) {
+		struct pane *pane;
+
+		pthread_mutex_lock(&windows->lock);
+		pane = pane_of(node);
+		if (pane && (exactly || size_after > atomic_load(&pane->window->size)))
+			atomic_store(&pane->window->size, size_after);
+		pthread_mutex_unlock(&windows->lock);
+	}
+	atomic_fetch_add(&node->window.ended, 1);
+}

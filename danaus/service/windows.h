@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Windows on the vfs's side: which inodes have one, what is in it, when it is void.
+ *
+ * Filled by reads that went the whole way: a page goes in when it is read the second time, so a
+ * scan leaves the budget alone. Voided before each change of the data that the vfs makes. Changes
+ * from outside of the pool void it within WINDOWS_CHECK_NS: a thread compares the attributes (as
+ * vfs.h promises for what is cached). */
+#pragma once
+
+#include "danaus/service/vfs.h"
+
+#define WINDOWS_CHECK_NS 500000000u
+#define WINDOWS_MAX	 256u	       /* windows of a pool */
+#define WINDOW_MAX_BYTES (16ull << 30) /* a larger file gets none */
+
+struct windows;
+
+int windows_new(struct windows **ret);
+/* Every inode is gone. */
+void windows_free(struct windows *windows);
+/* Bytes of pages; less than it holds takes the coldest away. 0: no windows. */
+void windows_set_budget(struct windows *windows, uint64_t bytes);
+uint64_t windows_bytes(struct windows *windows);
+
+/* Per inode; embedded in struct vnode. */
+struct pane;
+struct vnode_window {
+	_Atomic(struct pane *) pane;
+	/* Changes of the inode's data that began and that ended, with or without a window: a fill
+	 * counts only if none was under way. */
+	_Atomic uint32_t begun, ended;
+};
+
+/* A read-only descriptor of node's window, made if need be; the caller closes it. Each success is
+ * one user, given back with window_unuse(). -EOPNOTSUPP, -ENOSPC, -EFBIG. */
+int window_use(struct windows *windows, struct vnode *node, uint64_t size, int *ret_fd,
+	       uint64_t *ret_bytes);
+void window_unuse(struct windows *windows, struct vnode *node);
+
+/* Around a read: the token before, and what was read after. */
+static inline uint32_t window_fill_begin(struct vnode_window *w)
+{
+	return atomic_load(&w->begun);
+}
+void window_fill(struct windows *windows, struct vnode *node, uint32_t token,
+		 const struct iovec *iov, int niov, uint64_t offset, uint64_t len_bytes);
+
+/* Around each change of the data in [offset, offset + len) (len UINT64_MAX: to the end; offset
+ * VFS_AT_POSITION: at the end, an append). size_after:
+ * the file's size is at least that now, or exactly (truncate), or unchanged (0, false). */
+void window_change_begin(struct windows *windows, struct vnode *node, uint64_t offset,
+			 uint64_t len_bytes);
+void window_change_end(struct windows *windows, struct vnode *node, uint64_t size_after,
+		       bool exactly);
+/* The inode goes. */
+void window_drop(struct windows *windows, struct vnode *node);

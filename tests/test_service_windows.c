@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Windows: what a mapped reader sees while the file changes through the vfs and beside it. */
+#include "tests/lib/vfs_env.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "danaus/shm/window.h"
+
+#define PAGES 16u
+
+struct view {
+	struct env env;
+	struct vfile *file;
+	const struct window *window;
+	uint64_t bytes;
+	int fd;
+};
+
+static ssize_t put(struct view *v, uint64_t offset, const void *data, size_t len)
+{
+	struct iovec iov = {.iov_base = (void *)data, .iov_len = len};
+
+	return vfs_write(&v->env.ctx, v->file, &iov, 1, offset, false);
+}
+
+static ssize_t get(struct view *v, uint64_t offset, void *data, size_t len)
+{
+	struct iovec iov = {.iov_base = data, .iov_len = len};
+
+	return vfs_read(&v->env.ctx, v->file, &iov, 1, offset);
+}
+
+static void fill(struct view *v)
+{
+	char page[WINDOW_PAGE];
+
+	for (int twice = 0; twice < 2; twice++) {
+		for (unsigned i = 0; i < PAGES; i++)
+			assert_int_equal(get(v, i * WINDOW_PAGE, page, sizeof(page)), sizeof(page));
+	}
+}
+
+static bool look(struct view *v, uint64_t offset, void *data, size_t len)
+{
+	return window_read(v->window, data, len, offset, memcpy);
+}
+
+/* Until the first check has looked at the new window: it voids what came before it. */
+static void settle(struct view *v)
+{
+	char byte;
+
+	do {
+		fill(v);
+		for (uint64_t was = v->window->changes; v->window->changes == was;)
+			nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+		fill(v);
+		nanosleep(&(struct timespec){.tv_nsec = 700000000}, NULL);
+	} while (!look(v, 0, &byte, 1));
+}
+
+static void view_start(struct view *v)
+{
+	struct vtarget at;
+	char page[WINDOW_PAGE];
+
+	memset(v, 0, sizeof(*v));
+	env_start(&v->env, false);
+	at = (struct vtarget){.dir = vfs_instance_root(v->env.instance), .path = "f"};
+	vfs_set_window_budget(v->env.vfs, 1 << 20);
+	assert_int_equal(vfs_open(&v->env.ctx, &at, O_RDWR | O_CREAT, 0644, &v->file, NULL), 0);
+	for (unsigned i = 0; i < PAGES; i++) {
+		memset(page, 'a' + i, sizeof(page));
+		assert_int_equal(put(v, i * WINDOW_PAGE, page, sizeof(page)), sizeof(page));
+	}
+	assert_int_equal(vfs_window(&v->env.ctx, v->file, &v->fd, &v->bytes), 0);
+	v->window = mmap(NULL, v->bytes, PROT_READ, MAP_SHARED, v->fd, 0);
+	assert_ptr_not_equal(v->window, MAP_FAILED);
+}
+
+static void view_end(struct view *v)
+{
+	munmap((void *)v->window, v->bytes);
+	close(v->fd);
+	vfile_unref(v->file);
+	env_stop(&v->env);
+}
+
+static void a_page_is_there_after_its_second_read(void **state)
+{
+	struct view v;
+	char page[WINDOW_PAGE], two[2 * WINDOW_PAGE];
+
+	view_start(&v);
+	get(&v, 0, page, sizeof(page));
+	assert_false(look(&v, 0, page, 1));
+	fill(&v);
+	/* the first check may come in between: then it is asked for again */
+	while (!look(&v, WINDOW_PAGE / 2, two, sizeof(two)))
+		fill(&v);
+	assert_int_equal(two[0], 'a');
+	assert_int_equal(two[WINDOW_PAGE], 'b');
+	assert_int_equal(two[2 * WINDOW_PAGE - 1], 'c');
+	assert_false(look(&v, PAGES * WINDOW_PAGE - 1, page, 2));
+	view_end(&v);
+}
+
+static void nobody_but_the_service_writes_it(void **state)
+{
+	struct view v;
+	char path[32];
+	int again;
+
+	view_start(&v);
+	assert_ptr_equal(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, v.fd, 0), MAP_FAILED);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", v.fd);
+	again = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(again >= 0);
+	assert_ptr_equal(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, again, 0),
+			 MAP_FAILED);
+	assert_int_equal(pwrite(again, "x", 1, 0), -1);
+	assert_int_equal(ftruncate(again, 0), -1);
+	assert_int_equal(fallocate(again, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), -1);
+	close(again);
+	view_end(&v);
+}
+
+static void our_own_changes_are_seen_at_once(void **state)
+{
+	struct setattr cut = {.set = ATTR_SIZE, .attr = {.size = 10}};
+	struct vtarget at;
+	struct view v;
+	struct attr attr;
+	char byte;
+
+	view_start(&v);
+	at = (struct vtarget){.file = v.file};
+	for (int i = 0; i < 200; i++) {
+		char now = '0' + i % 10;
+
+		fill(&v);
+		assert_int_equal(put(&v, 5, &now, 1), 1);
+		if (look(&v, 5, &byte, 1))
+			assert_int_equal(byte, now);
+		fill(&v);
+		if (look(&v, 5, &byte, 1))
+			assert_int_equal(byte, now);
+	}
+	assert_int_equal(vfs_setattr(&v.env.ctx, &at, &cut, &attr), 0);
+	assert_false(look(&v, 10, &byte, 1));
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(get(&v, 0, &byte, 1), 1);
+	/* grown by a hole: the rest of the first page is zeros, not what was there */
+	assert_int_equal(put(&v, 3 * WINDOW_PAGE, "x", 1), 1);
+	for (int i = 0; i < 3; i++) {
+		char page[WINDOW_PAGE];
+
+		assert_int_equal(get(&v, 0, page, sizeof(page)), sizeof(page));
+		assert_int_equal(page[10], 0);
+		if (look(&v, 10, &byte, 1))
+			assert_int_equal(byte, 0);
+	}
+	view_end(&v);
+}
+
+static void a_change_from_outside_voids_it(void **state)
+{
+	char path[128], byte;
+	struct view v;
+	int fd;
+
+	view_start(&v);
+	settle(&v);
+	snprintf(path, sizeof(path), "%s/f", v.env.dir);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, "Z", 1, 0), 1);
+	close(fd);
+	while (look(&v, 0, &byte, 1) && byte != 'Z')
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+	assert_int_equal(get(&v, 0, &byte, 1), 1);
+	assert_int_equal(byte, 'Z');
+	view_end(&v);
+}
+
+static void the_budget_holds(void **state)
+{
+	struct vfs_counts counts;
+	struct view v;
+
+	view_start(&v);
+	vfs_set_window_budget(v.env.vfs, 4 * WINDOW_PAGE);
+	fill(&v);
+	fill(&v);
+	vfs_count(v.env.vfs, &counts);
+	assert_true(counts.bytes_cached <= 4 * WINDOW_PAGE);
+	vfs_set_window_budget(v.env.vfs, 0);
+	vfs_count(v.env.vfs, &counts);
+	assert_int_equal(counts.bytes_cached, 0);
+	view_end(&v);
+}
+
+static void a_file_mapped_by_the_kernel_has_none(void **state)
+{
+	struct view v;
+	char byte;
+
+	view_start(&v);
+	fill(&v);
+	vnode_face_open(vfile_node(v.file), true);
+	assert_false(look(&v, 0, &byte, 1));
+	fill(&v);
+	assert_false(look(&v, 0, &byte, 1));
+	vnode_face_close(vfile_node(v.file), true);
+	view_end(&v);
+}
+
+struct race {
+	struct view v;
+	_Atomic uint64_t written; /* the value whose write was answered */
+	atomic_bool stop;
+};
+
+static void *write_on(void *arg)
+{
+	struct race *race = arg;
+
+	for (uint64_t i = 1; i <= 3000; i++) {
+		assert_int_equal(put(&race->v, 64, &i, sizeof(i)), sizeof(i));
+		atomic_store(&race->written, i);
+	}
+	atomic_store(&race->stop, true);
+	return NULL;
+}
+
+static void *read_on(void *arg)
+{
+	struct race *race = arg;
+	char page[WINDOW_PAGE];
+
+	while (!atomic_load(&race->stop))
+		get(&race->v, 0, page, sizeof(page));
+	return NULL;
+}
+
+static void a_reader_never_sees_what_was_before_an_answered_write(void **state)
+{
+	struct race race = {.written = 0};
+	pthread_t writer, reader;
+
+	view_start(&race.v);
+	put(&race.v, 64, &(uint64_t){0}, 8);
+	pthread_create(&writer, NULL, write_on, &race);
+	pthread_create(&reader, NULL, read_on, &race);
+	while (!atomic_load(&race.stop)) {
+		uint64_t least = atomic_load(&race.written), value;
+
+		if (look(&race.v, 64, &value, sizeof(value)))
+			assert_true(value >= least);
+	}
+	pthread_join(writer, NULL);
+	pthread_join(reader, NULL);
+	view_end(&race.v);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_page_is_there_after_its_second_read),
+	    cmocka_unit_test(nobody_but_the_service_writes_it),
+	    cmocka_unit_test(our_own_changes_are_seen_at_once),
+	    cmocka_unit_test(a_change_from_outside_voids_it),
+	    cmocka_unit_test(the_budget_holds),
+	    cmocka_unit_test(a_file_mapped_by_the_kernel_has_none),
+#ifndef __SANITIZE_THREAD__ /* a sequence lock reads what may change meanwhile, and voids it */
+	    cmocka_unit_test(a_reader_never_sees_what_was_before_an_answered_write),
+#endif
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
