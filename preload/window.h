@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads at an offset that need no request: from the file's window (shm/window.h), which is asked
+/* Reads at an offset that need no request: from the file's window (proto/window.h), which is asked
  * for when an open file was read so a few times. An open file keeps its window until it is closed;
  * a fork's child has none until it asks for its own. Any thread, any signal handler. */
 #pragma once
 
-#include "danaus/shm/window.h"
+#include "danaus/proto/window.h"
 #include "preload/fdtab.h"
 
 #define WINDOW_AFTER 16u /* reads; then it is worth a mapping */

@@ -8,7 +8,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
-#include "danaus/shm/window.h"
+#include "danaus/proto/window.h"
 
 #define PAGES 16u
 

@@ -55,7 +55,7 @@
  * NAME      handle                -> an anchor descriptor
  * ADOPT     with a descriptor     -> value: handle; value2: O_* status flags; attr
  * KERNEL_FILE handle              -> a kernel face descriptor of the same open file
- * WINDOW    handle                -> a descriptor to map (shm/window.h); value: bytes
+ * WINDOW    handle                -> a descriptor to map (proto/window.h); value: bytes
  * WATCH     with an inotify descriptor; target; size: mask -> value: watch descriptor */
 enum wire_op {
 #define OP(NAME, name, flags) WIRE_##NAME,

@@ -154,7 +154,7 @@ int vfs_flock(struct vctx *ctx, struct vfile *file, int operation);
 ssize_t vfs_copy(struct vctx *ctx, struct vfile *in, uint64_t in_offset, struct vfile *out,
 		 uint64_t out_offset, size_t len_bytes);
 
-/* A window of file (shm/window.h): a read-only descriptor to map *ret_bytes of; the caller closes it.
+/* A window of file (proto/window.h): a read-only descriptor to map *ret_bytes of; the caller closes it.
  * -EBADF when the file is not open for reading, -EOPNOTSUPP where its stack allows none, -ENOSPC. */
 int vfs_window(struct vctx *ctx, struct vfile *file, int *ret_fd, uint64_t *ret_bytes);
 /* Bytes that windows may hold; 0 (the default): none. */

@@ -15,7 +15,7 @@
 
 #include "danaus/base/fd.h"
 #include "danaus/service/vfs_node.h"
-#include "danaus/shm/window.h"
+#include "danaus/proto/window.h"
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
