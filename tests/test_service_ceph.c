@@ -473,6 +473,36 @@ static void a_cut_off_client_comes_back(void **state)
 	admin("osd blocklist clear");
 }
 
+/* A service that was killed left a lock; its successor need not wait for the session's timeout. */
+static void a_dead_sessions_locks_are_taken_back(void **state)
+{
+	struct libservice *next, *dead;
+	struct ls_node *dtop, *ntop, *node, *node2;
+	struct ls_file *file, *file2;
+	struct attr attr;
+
+	limits.session = "container:/data";
+	dead = open_at(dir, 0);
+	assert_int_equal(ls_root(dead, &dtop, &attr), 0);
+	file = create(dead, dtop, "locked", 0644, &node);
+	assert_int_equal(ls_lock(dead, file, 7, false, F_WRLCK, 0, 0), 0);
+	next = open_at(dir, 0);
+	limits.session = NULL;
+	assert_int_equal(ls_root(next, &ntop, &attr), 0);
+	node2 = get(next, ntop, "locked", NULL);
+	assert_int_equal(ls_open(next, root, node2, O_RDWR, &file2), 0);
+	assert_int_equal(ls_lock(next, file2, 7, false, F_WRLCK, 0, 0), 0);
+	ls_release(next, file2);
+	ls_forget(next, node2, 1);
+	assert_int_equal(ls_unlink(next, root, ntop, "locked", false), 0);
+	ls_forget(next, ntop, 1);
+	ls_free(next);
+	ls_release(dead, file);
+	ls_forget(dead, node, 1);
+	ls_forget(dead, dtop, 1);
+	ls_free(dead);
+}
+
 static int setup(void **state)
 {
 	struct libservice *all;
@@ -532,6 +562,7 @@ int main(void)
 	    cmocka_unit_test(two_services_agree),
 	    cmocka_unit_test(mistakes_are_named),
 	    cmocka_unit_test(unions_stack_on_it),
+	    cmocka_unit_test(a_dead_sessions_locks_are_taken_back),
 	    cmocka_unit_test(a_cut_off_client_comes_back),
 	};
 

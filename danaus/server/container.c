@@ -121,8 +121,15 @@ static int read_volumes(struct container *container, json_t *list, struct err *e
 static int open_volume(struct container *container, struct volume *volume,
 		       const struct stack_limits *limits, int *ret_mount, struct err *err)
 {
+	struct stack_limits own = *limits;
 	struct libservice *ls;
-	int r = stack_open(volume->spec, limits, &ls, err);
+	char session[200];
+	int r;
+
+	if ((size_t)snprintf(session, sizeof(session), "%s:%s", container->id, volume->target) <
+	    sizeof(session))
+		own.session = session;
+	r = stack_open(volume->spec, &own, &ls, err);
 
 	if (r < 0)
 		return err_prefix(err, r, "%s", volume->target);

@@ -34,7 +34,17 @@ static const char *const ceph_options[] = {"id", NULL};
 static int open_ceph(const struct stack_source *source, const struct stack_limits *limits,
 		     struct libservice **lower, struct libservice **ret, struct err *err)
 {
-	return ceph_new(source->path, limits, ret, err);
+	struct stack_limits own = *limits;
+	char session[256];
+
+	/* Each source of a stack has a session of its own. */
+	if (limits->session &&
+	    (size_t)snprintf(session, sizeof(session), "%s:%zu", limits->session,
+			     source->position) < sizeof(session))
+		own.session = session;
+	else
+		own.session = NULL;
+	return ceph_new(source->path, &own, ret, err);
 }
 #endif
 
