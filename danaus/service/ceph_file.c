@@ -17,6 +17,12 @@
  * of a program reaches. */
 #define FLOCK_BYTE (INT64_MAX - 1)
 
+/* What programs know of a storage that does not answer. */
+static int64_t data_error(int64_t r)
+{
+	return r == -ETIMEDOUT || r == -ESHUTDOWN || r == -ENOTCONN ? -EIO : r;
+}
+
 static struct ls_file *file_new(struct ceph *fs, struct ls_node *node, int flags)
 {
 	struct ls_file *file = calloc(1, sizeof(*file));
@@ -202,7 +208,7 @@ ssize_t cephls_op_read(struct libservice *ls, struct ls_file *file, const struct
 		if (!r)
 			r = ceph_ll_readv(fs->mount, fh, iov, niov, offset);
 	} while (cephls_leave(fs, &call, r));
-	return r;
+	return data_error(r);
 }
 
 /* A write takes file capabilities away, as the kernel does; libcephfs sees to set-id bits. */
@@ -261,7 +267,7 @@ ssize_t cephls_op_write(struct libservice *ls, struct ls_file *file, const struc
 		if (!r)
 			r = write_at(fs, file, fh, iov, niov, offset, append, ret_end);
 	} while (cephls_leave(fs, &call, r));
-	return r;
+	return data_error(r);
 }
 
 int cephls_op_fsync(struct libservice *ls, struct ls_file *file, bool data_only)
@@ -293,7 +299,7 @@ int cephls_op_fsync(struct libservice *ls, struct ls_file *file, bool data_only)
 				atomic_store(&file->dirty, true);
 		}
 	} while (cephls_leave(fs, &call, r));
-	return r;
+	return data_error(r);
 }
 
 int cephls_op_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
@@ -314,7 +320,7 @@ int cephls_op_allocate(struct libservice *ls, struct ls_file *file, int mode, ui
 		if (!r)
 			r = ceph_ll_fallocate(fs->mount, fh, mode, offset, len_bytes);
 	} while (cephls_leave(fs, &call, r));
-	return r;
+	return data_error(r);
 }
 
 int64_t cephls_op_seek(struct libservice *ls, struct ls_file *file, uint64_t offset, int whence)
