@@ -37,7 +37,7 @@ struct peer {
 	struct attach *attach;
 	_Atomic uint32_t refs; /* the list's, and a worker's */
 	int fd;
-	enum peer_state state; /* the loop's thread, or attach_stop() after it */
+	enum peer_state state; /* with client, under the lock */
 	struct client *client;
 	struct peer *next, **link; /* oldest first */
 	/* one message in work */
@@ -316,11 +316,15 @@ static void on_hello(struct peer *peer)
 static void on_peer(void *arg, uint32_t events)
 {
 	struct peer *peer = arg;
+	enum peer_state state;
 
 	if (events & EPOLLIN) {
-		if (peer->state == PEER_PENDING)
+		pthread_mutex_lock(&peer->attach->lock);
+		state = peer->state;
+		pthread_mutex_unlock(&peer->attach->lock);
+		if (state == PEER_PENDING)
 			on_hello(peer);
-		else
+		else if (state == PEER_CLIENT)
 			on_message(peer);
 		return;
 	}

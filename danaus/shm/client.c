@@ -321,6 +321,8 @@ static void client_free(void *arg)
 {
 	struct client *client = arg;
 	struct shm_server *server = client->server;
+	/* shm_server_settle() looks at it while the client is listed */
+	struct process *process = process_hold(client->session.process);
 
 	answer_the_rest(client);
 	for (unsigned i = 0; i < SHM_SLOTS; i++) {
@@ -336,6 +338,7 @@ static void client_free(void *arg)
 	server->count--;
 	pthread_cond_broadcast(&server->gone);
 	pthread_mutex_unlock(&server->lock);
+	process_unref(process);
 	munmap(client->channel, SHM_CHANNEL_BYTES);
 	free(client);
 }
