@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""preload_service.py FSOPS SOURCE_ROOT WITH_SERVICE DANAUSD LIBDANAUS INIT: what fsops prints on a
+volume, with and without the notify door, under glibc and musl, is what it prints on a plain
+directory. Exit code 77 where that cannot be tried."""
+
+import difflib
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+
+fsops, source, with_service, *parts = sys.argv[1:]
+if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
+    print("needs root and /dev/fuse")
+    sys.exit(77)
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+if hard < 18100:
+    print(f"needs a RLIMIT_NOFILE above 18100, not {hard}")
+    sys.exit(77)
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+
+
+def output(command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+    if done.returncode:
+        print(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
+    return done.returncode, done.stdout.splitlines()
+
+
+with tempfile.TemporaryDirectory() as tmp:
+    programs = [fsops]
+    if shutil.which("musl-gcc"):
+        programs.append(f"{tmp}/fsops-musl")
+        subprocess.run(["musl-gcc", "-w", "-O1", f"{source}/tests/prog/fsops.c", "-o", programs[1]], check=True)
+    failed = False
+    for number, program in enumerate(programs):
+        plain = f"{tmp}/plain-{number}"
+        os.mkdir(plain)
+        code, expected = output([program, plain])
+        failed |= code != 0
+        for options in ([], ["-n"]):
+            behind, volume = tempfile.mkdtemp(dir=tmp), tempfile.mkdtemp(dir=tmp)
+            code, got = output([with_service, *options, *parts, f"{volume}=local:{behind}", "--", program, volume])
+            failed |= code != 0 or got != expected
+            for line in difflib.unified_diff(expected, got, "plain", f"{program} {options}", n=1, lineterm=""):
+                print(line)
+sys.exit(failed)
