@@ -32,10 +32,12 @@ static size_t mark_big_integers(const char *text, size_t len, char *out)
 		} else if (text[i] == '"') {
 			in_string = !in_string;
 		} else if (!in_string && isdigit((unsigned char)text[i])) {
-			while (end < len && strchr("0123456789.eE+-", text[end]) && text[end])
-				end++;
-			size_t digits = end - i;
-			bool integer = strspn(text + i, "0123456789") >= digits;
+			bool integer = true;
+			size_t digits;
+
+			for (; end < len && text[end] && strchr("0123456789.eE+-", text[end]); end++)
+				integer &= isdigit((unsigned char)text[end]) != 0;
+			digits = end - i;
 
 			if (integer && digits > INT_DIGITS && (i == 0 || text[i - 1] != '-')) {
 				n += sprintf(out + n, "%s%.*s\"", MARK_TEXT, (int)digits, text + i);
