@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kernel face gives the same answers as a directory on the host: one scenario in both, for root,
- * users, and the root of a user namespace. */
+/* The kernel face gives the same answers as a directory on the host: one scenario in both, for
+ * root, users, and the root of a user namespace. */
 #include "tests/lib/face_world.h"
 
 #include <errno.h>
@@ -105,10 +105,11 @@ static void furnish(int dir, int out)
 	SAY(fchmodat(dir, "suid", 06775, 0));
 	SAY(put(dir, "acl", 0, 0600, "acl"));
 	/* user::rw-, user:1000:r--, group::---, mask::r--, other::--- */
-	static const unsigned char acl[] = {
-	    2, 0, 0, 0, /* version */
-	    1, 0, 6, 0, 255, 255, 255, 255, 2,  0, 4, 0, 0xe8, 3,   0,   0,   4, 0, 0, 0, 255,
-	    255, 255, 255, 16, 0, 4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255};
+	static const unsigned char acl[] = {2,	 0,   0,    0, /* version */
+					    1,	 0,   6,    0,	 255, 255, 255, 255, 2,	  0,
+					    4,	 0,   0xe8, 3,	 0,   0,   4,	0,   0,	  0,
+					    255, 255, 255,  255, 16,  0,   4,	0,   255, 255,
+					    255, 255, 32,   0,	 0,   0,   255, 255, 255, 255};
 	char path[64];
 	int fd = openat(dir, "acl", O_RDONLY);
 
@@ -126,8 +127,8 @@ static void furnish(int dir, int out)
 
 static void scenario(int dir, int out)
 {
-	static const char *const seen[] = {"acl", "closed", "search/file", "sticky/root", "suid",
-					   "closed/file", "missing", "list/file"};
+	static const char *const seen[] = {"acl",  "closed",	  "search/file", "sticky/root",
+					   "suid", "closed/file", "missing",	 "list/file"};
 	char text[256], path[64];
 	struct timespec times[2] = {{1000, 5}, {2000, 7}};
 	struct stat st;

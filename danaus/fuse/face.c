@@ -26,9 +26,9 @@ static void on_init(void *arg, struct fuse_conn_info *conn)
 		      (FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_DONT_MASK | FUSE_CAP_POSIX_ACL |
 		       FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_ASYNC_DIO |
 		       FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS);
-	conn->want &= ~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ |
-				  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-				  FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
+	conn->want &=
+	    ~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+			FUSE_CAP_SPLICE_MOVE | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
 	conn->max_write = FACE_IO_MAX;
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;
@@ -129,9 +129,9 @@ static int mount_detached(int dev_fuse, bool ro, int *ret_fd, struct err *err)
 	return 0;
 }
 
-/* Aborts the connection through the control file system: every request ends with ECONNABORTED, every
- * later one with ENOTCONN, and the threads' reads with ENODEV. Our own instance of it, because
- * /sys/fs/fuse/connections need not be mounted. */
+/* Aborts the connection through the control file system: every request ends with ECONNABORTED,
+ * every later one with ENOTCONN, and the threads' reads with ENODEV. Our own instance of it,
+ * because /sys/fs/fuse/connections need not be mounted. */
 static int abort_connection(dev_t dev)
 {
 	CLEANUP_FD int fs = fsopen("fusectl", FSOPEN_CLOEXEC);
@@ -185,7 +185,7 @@ void face_stop(struct face_mount *face)
 			  strerror(-r));
 	face_locks_cancel(face);
 	pthread_mutex_lock(&face->lock);
-	while (face->nthreads > 0)
+	while (face->nthreads > 0 || face->trimming)
 		pthread_cond_wait(&face->ended, &face->lock);
 	pthread_mutex_unlock(&face->lock);
 	if (face->volume->face == face)

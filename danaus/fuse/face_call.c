@@ -21,8 +21,9 @@ int face_errno(int64_t result)
 	}
 }
 
-/* Without a process the caller is somebody of other namespaces than the container's: a root shell on
- * the host, a program in a user namespace of its own, whose capabilities count by its own map. */
+/* Without a process the caller is somebody of other namespaces than the container's: a root shell
+ * on the host, a program in a user namespace of its own, whose capabilities count by its own map.
+ */
 static int read_cred(struct face_call *call, struct cred **ret)
 {
 	return call->process ? process_cred(call->process, call->tid, ret)
@@ -182,5 +183,6 @@ void call_reply_entry(struct face_call *call, int64_t result, struct vnode *node
 	face_stat_of(attr, &entry.attr);
 	if (fuse_reply_entry(call->req, &entry) < 0) /* the caller is gone: it holds nothing */
 		face_node_forget(&call->face->nodes, entry.ino, 1);
+	face_trim(call->face);
 	call_end(call, 0);
 }

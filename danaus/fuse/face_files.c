@@ -38,8 +38,8 @@ static char *io_buffer_get(void)
 	if (io_buffer)
 		return io_buffer;
 	pthread_once(&once, io_buffer_key_make);
-	io_buffer = mmap(NULL, FACE_IO_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			 0);
+	io_buffer =
+	    mmap(NULL, FACE_IO_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (io_buffer == MAP_FAILED)
 		return io_buffer = NULL;
 	pthread_setspecific(io_buffer_key, io_buffer);

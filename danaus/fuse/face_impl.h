@@ -4,6 +4,7 @@
  *   face.c        the mount, the session, the threads
  *   face_wire.c   what libfuse does not know: INIT's newer flags, FUSE_TMPFILE, FUSE_STATX
  *   face_node.c   the kernel's inode numbers -> vnodes
+ *   face_trim.c   asks the kernel to forget inodes
  *   face_call.c   who asks
  *   face_names.c  operations on names and attributes
  *   face_files.c  operations on open files
@@ -36,7 +37,8 @@ struct face_node {
 	uint64_t size;	     /* as the kernel knows it */
 	unsigned writers;    /* open files of programs that may map it shared and writable */
 	unsigned io_users;   /* vfs calls that use io_fd now */
-	int io_fd;	     /* face_io_get() */
+	int io_fd;	     /* -1, or for the other doors' data (face_open.c) */
+	bool asked;	     /* for since the last look of face_nodes_idle() */
 	uint32_t next;	     /* hash chain or free list: slot + 1 */
 };
 
@@ -44,6 +46,8 @@ struct face_nodes {
 	pthread_mutex_t lock;
 	struct face_node *slot;
 	uint32_t nslots, used, free;
+	uint32_t made;	  /* counts new ones */
+	uint32_t hand;	  /* of face_nodes_idle() */
 	uint32_t *bucket; /* by vnode: slot + 1 */
 	uint32_t nbuckets;
 };
@@ -87,9 +91,10 @@ struct face_mount {
 	struct face_binding *bindings;
 	struct face_waiter *waiters;
 	unsigned nwaiters, nthreads;
-	bool stopping;
+	bool stopping, trimming;
 
-	_Atomic unsigned idle; /* threads that wait for a request */
+	_Atomic unsigned idle;	     /* threads that wait for a request */
+	_Atomic uint32_t trimmed_at; /* nodes.made then */
 };
 
 /* face_slots.c: at most FACE_MAX mounts in a process. */
@@ -105,6 +110,8 @@ void face_nodes_done(struct face_nodes *nodes);
  * failure). -ENFILE above the limit. */
 int face_node_enter(struct face_nodes *nodes, struct vnode *vnode, uint64_t size, uint64_t *ret_id);
 void face_node_forget(struct face_nodes *nodes, uint64_t id, uint64_t count);
+/* Up to cap numbers that nobody has asked for since the last time around. */
+unsigned face_nodes_idle(struct face_nodes *nodes, uint64_t *ids, unsigned cap);
 /* A new reference on the node's vnode, or NULL: no such node (a file handle that a privileged
  * program made up). */
 struct vnode *face_node_get(struct face_nodes *nodes, uint64_t id);
@@ -183,6 +190,9 @@ void face_locks_cancel(struct face_mount *face);
 extern const struct fuse_custom_io face_wire_io;
 /* Looks at a request as it came from the kernel; true when it has been served. */
 bool face_wire_serve(struct face_mount *face, const void *request, size_t len_bytes);
+
+/* face_trim.c: called after each new node. */
+void face_trim(struct face_mount *face);
 
 /* face_open.c */
 /* Takes the binding of an OPEN from thread tid of inode id off the list into *ret; false: a

@@ -85,14 +85,15 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 	    {FUSE_SET_ATTR_ATIME, ATTR_ATIME}, {FUSE_SET_ATTR_MTIME, ATTR_MTIME},
 	};
 	struct face_file *file = fi ? (struct face_file *)(uintptr_t)fi->fh : NULL;
-	struct setattr set = {.attr = {
-				  .mode = st->st_mode & 07777,
-				  .uid = st->st_uid,
-				  .gid = st->st_gid,
-				  .size = (uint64_t)st->st_size,
-				  .atime = time_to_set(to_set, FUSE_SET_ATTR_ATIME_NOW, st->st_atim),
-				  .mtime = time_to_set(to_set, FUSE_SET_ATTR_MTIME_NOW, st->st_mtim),
-			      }};
+	struct setattr set = {
+	    .attr = {
+		.mode = st->st_mode & 07777,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
+		.size = (uint64_t)st->st_size,
+		.atime = time_to_set(to_set, FUSE_SET_ATTR_ATIME_NOW, st->st_atim),
+		.mtime = time_to_set(to_set, FUSE_SET_ATTR_MTIME_NOW, st->st_mtim),
+	    }};
 	struct face_call call;
 	struct vtarget at;
 	struct attr attr;
@@ -338,8 +339,8 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 	r = call_begin(&call, req, WIRE_REMOVEXATTR, AS_CALLER, ino);
 	if (r == 0)
-		r = CALL(&call, vfs_removexattr(&call.ctx, &(struct vtarget){.dir = call.node},
-						name));
+		r = CALL(&call,
+			 vfs_removexattr(&call.ctx, &(struct vtarget){.dir = call.node}, name));
 	call_reply(&call, r);
 }
 

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-
 #define NODES_MAX (4u << 20)
 
 /* id = generation << 32 | slot + 1. */
@@ -89,6 +88,7 @@ int face_node_enter(struct face_nodes *nodes, struct vnode *vnode, uint64_t size
 		node = &nodes->slot[nodes->free - 1];
 		nodes->free = node->next;
 		nodes->used++;
+		nodes->made++;
 		node->vnode = vnode;
 		node->next = *b;
 		*b = (uint32_t)(node - nodes->slot) + 1;
@@ -96,6 +96,7 @@ int face_node_enter(struct face_nodes *nodes, struct vnode *vnode, uint64_t size
 	if (r == 0) {
 		node->nlookup++;
 		node->size = size;
+		node->asked = true;
 		*ret_id = node->id;
 	}
 	pthread_mutex_unlock(&nodes->lock);
@@ -130,6 +131,23 @@ void face_node_forget(struct face_nodes *nodes, uint64_t id, uint64_t count)
 		vnode_unref(vnode);
 }
 
+unsigned face_nodes_idle(struct face_nodes *nodes, uint64_t *ids, unsigned cap)
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&nodes->lock);
+	for (uint32_t seen = 0; seen < nodes->nslots && n < cap; seen++) {
+		struct face_node *node = &nodes->slot[nodes->hand];
+
+		nodes->hand = (nodes->hand + 1) % nodes->nslots;
+		if (node->vnode && !node->asked && node->id != FUSE_ROOT_ID)
+			ids[n++] = node->id;
+		node->asked = false;
+	}
+	pthread_mutex_unlock(&nodes->lock);
+	return n;
+}
+
 struct vnode *face_node_get(struct face_nodes *nodes, uint64_t id)
 {
 	struct face_node *node;
@@ -138,6 +156,8 @@ struct vnode *face_node_get(struct face_nodes *nodes, uint64_t id)
 	pthread_mutex_lock(&nodes->lock);
 	node = face_node_at(nodes, id);
 	vnode = node ? vnode_ref(node->vnode) : NULL;
+	if (node)
+		node->asked = true;
 	pthread_mutex_unlock(&nodes->lock);
 	return vnode;
 }

@@ -146,7 +146,8 @@ static void refresh_size(struct face_mount *face, uint64_t id)
 
 /* The kernel asks for attributes and names each time: only pages need to go. Dirty ones among them
  * (of a program that mapped the file before) are written back by that, up to the size that the
- * kernel knows: so the size comes second, or what is new beyond the old one would be overwritten. */
+ * kernel knows: so the size comes second, or what is new beyond the old one would be overwritten.
+ */
 static void on_changed(void *arg, struct vnode *vnode, uint64_t offset, uint64_t len_bytes)
 {
 	struct face_mount *face = arg;
