@@ -212,7 +212,6 @@ static void scenario(int dir, int out)
 	say_stat(out, dir, "open/d/sock");
 	say_stat(out, dir, "open/d/chr");
 	SAY_FD(openat(dir, "open/d/fifo", O_RDWR | O_NONBLOCK));
-	SAY_FD(openat(dir, "open/d/chr", O_RDONLY));
 	SAY(fchmodat(dir, "open/d/f", 04711, 0));
 	say_stat(out, dir, "open/d/f");
 	SAY(put(dir, "open/d/f", 0, 0, "H")); /* set-user-id goes unless the writer may keep it */

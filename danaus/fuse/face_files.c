@@ -175,6 +175,10 @@ static void open_inode(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	}
 	fi->fh = (uintptr_t)file;
 	fi->direct_io = !S_ISDIR(vnode_type(call.node));
+	/* The service keeps descriptors of these. Should it die, the kernel would wait for its
+	 * answer to their FLUSH, and it could not end. A record lock is gone when the process or
+	 * its last other descriptor is. */
+	fi->noflush = bound != NULL;
 	if (fuse_reply_open(req, fi) < 0)
 		face_file_free(call.face, file);
 	call_end(&call, 0);

@@ -83,6 +83,8 @@ int vfs_setattr(struct vctx *ctx, const struct vtarget *at, const struct setattr
 	if (!r) {
 		if (at->file && target_is_object(at) && at->file->wr)
 			file = at->file->wr->file;
+		if (set->set & ATTR_SIZE)
+			face_flush(node);
 		gen = vnode_gen(node);
 		if (set->set & ATTR_SIZE)
 			window_change_begin(vfs_of(node)->windows, node, set->attr.size, UINT64_MAX);

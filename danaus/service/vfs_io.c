@@ -49,6 +49,17 @@ static void face_done(struct vnode *node, int fd)
 		face->io_done(face->arg, node);
 }
 
+void face_flush(struct vnode *node)
+{
+	int fd = face_fd(node);
+
+	if (fd >= 0)
+		sync_file_range(fd, 0, 0,
+				SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+				    SYNC_FILE_RANGE_WAIT_AFTER);
+	face_done(node, fd);
+}
+
 static bool readable(const struct vfile *file)
 {
 	return file->rd;
@@ -169,7 +180,8 @@ static int shorten(const struct iovec *iov, int niov, uint64_t len, struct iovec
 }
 
 /* The libservice, or the kernel under it, takes the set-id bits off as the writer's rights say:
- * write(2). */
+ * write(2). Only the initial user namespace's CAP_FSETID keeps them (should_remove_suid() of Linux
+ * fs/attr.c). */
 static void become_writer(const struct vctx *ctx, struct vnode *node)
 {
 	struct attr attr;
@@ -177,7 +189,8 @@ static void become_writer(const struct vctx *ctx, struct vnode *node)
 	if (ctx->cred->map && (ctx->cred->map->nuid || ctx->cred->map->ngid)) {
 		if (vnode_rights(node, vfs_now(), &attr) < 0)
 			attr.uid = attr.gid = (uid_t)-1;
-		cred_assume(ctx->cred, cred_caps_for(ctx->cred, attr.uid, attr.gid));
+		cred_assume(ctx->cred, cred_caps_for(ctx->cred, attr.uid, attr.gid) &
+					   ~(1ull << CAP_FSETID));
 	} else {
 		cred_assume(ctx->cred, ctx->cred->caps);
 	}
@@ -192,6 +205,9 @@ static ssize_t write_out(struct vctx *ctx, struct vfile *file, const struct iove
 	uint64_t after = 0;
 	ssize_t n;
 
+	if (append)
+		face_flush(node);
+	become_writer(ctx, node);
 	if (fd >= 0) {
 		n = pwritev(fd, iov, niov, offset);
 		if (n < 0)
@@ -202,7 +218,6 @@ static ssize_t write_out(struct vctx *ctx, struct vfile *file, const struct iove
 		vnode_touched(node);
 		return n;
 	}
-	become_writer(ctx, node);
 	window_change_begin(windows, node, append ? VFS_AT_POSITION : offset,
 			    append ? UINT64_MAX : len_bytes);
 	/* where an append went costs a system call: asked for only if somebody wants to know */
@@ -330,17 +345,11 @@ int64_t vfs_seek(struct vctx *ctx, struct vfile *file, int64_t offset, int whenc
 int vfs_fsync(struct vctx *ctx, struct vfile *file, bool data_only)
 {
 	struct vopen *open = file->wr ? file->wr : file->rd;
-	int fd, r = 0;
 
 	if ((vfile_flags(file) & O_PATH) || !open)
 		return -EBADF;
-	fd = face_fd(file->node);
-	if (fd >= 0 && (data_only ? fdatasync(fd) : fsync(fd)) < 0)
-		r = -errno;
-	face_done(file->node, fd);
-	if (!r)
-		r = ls_fsync(file->node->instance->ls, open->file, data_only);
-	return r;
+	face_flush(file->node);
+	return ls_fsync(file->node->instance->ls, open->file, data_only);
 }
 
 int vfs_syncfs(struct vctx *ctx, struct vfile *file)
@@ -365,6 +374,7 @@ int vfs_allocate(struct vctx *ctx, struct vfile *file, int mode, uint64_t offset
 	if (end_at > INT64_MAX || (!(mode & 1 /* FALLOC_FL_KEEP_SIZE */) &&
 				   ctx->fsize_limit != UINT64_MAX && end_at > ctx->fsize_limit))
 		return -EFBIG;
+	face_flush(node);
 	become_writer(ctx, node);
 	window_change_begin(vfs_of(node)->windows, node, offset, UINT64_MAX);
 	r = ls_allocate(node->instance->ls, file->wr->file, mode, offset, len_bytes);

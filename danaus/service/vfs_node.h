@@ -298,6 +298,9 @@ void vfs_unrest(struct vfs *vfs, bool all);
 /* vfs_io.c */
 
 void face_changed(struct vnode *node, uint64_t offset, uint64_t len_bytes);
+/* Before a change of the size or of holes by another door: dirty mapped pages go to the libservice
+ * first, for they are older than the change. */
+void face_flush(struct vnode *node);
 
 /* vfs_locks.c */
 

@@ -250,7 +250,7 @@ int vfs_setfl(struct vctx *ctx, struct vfile *file, int flags)
 {
 	int old = vfile_flags(file);
 	struct attr attr;
-	int r;
+	int fd, r;
 
 	if (old & O_PATH)
 		return -EBADF;
@@ -264,6 +264,10 @@ int vfs_setfl(struct vctx *ctx, struct vfile *file, int flags)
 	while (!atomic_compare_exchange_weak(&file->flags, &old,
 					     (old & ~SETFL_FLAGS) | (flags & SETFL_FLAGS)))
 		;
+	/* The kernel's file of the same open file, unless it is the one that has told us. */
+	fd = vfs_in_face ? -1 : vfile_kernel_fd(file);
+	if (fd >= 0)
+		fcntl(fd, F_SETFL, flags & SETFL_FLAGS);
 	return 0;
 }
 
@@ -343,8 +347,10 @@ static int open_node(struct vctx *ctx, struct vnode *node, int flags, uint64_t n
 		return r;
 	if ((flags & O_TRUNC) && node->type == S_IFREG) {
 		const struct attr empty = {.size = 0};
-		unsigned gen = vnode_gen(node);
+		unsigned gen;
 
+		face_flush(node);
+		gen = vnode_gen(node);
 		window_change_begin(vfs_of(node)->windows, node, 0, UINT64_MAX);
 		r = ls_setattr(node->instance->ls, ctx->cred, node->ls, wr ? wr->file : NULL,
 			       ATTR_SIZE, &empty, &attr);
