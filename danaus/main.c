@@ -9,10 +9,7 @@
 
 #include "danaus/base/log.h"
 #include "danaus/base/parse.h"
-#include "danaus/fuse/face.h"
 #include "danaus/server/server.h"
-
-#define READY_FD_MIN 300
 
 int main(int argc, char **argv)
 {
@@ -48,13 +45,8 @@ int main(int argc, char **argv)
 				fprintf(stderr, "danausd: --ready-fd %s: no descriptor\n", optarg);
 				return 2;
 			}
-			/* above what face_reserve() keeps, so that its end leaves no hole there */
-			chosen.ready_fd = fcntl(fd, F_DUPFD_CLOEXEC, READY_FD_MIN);
-			if (chosen.ready_fd < 0) {
-				perror("danausd: --ready-fd");
-				return 1;
-			}
-			close(fd);
+			fcntl(fd, F_SETFD, FD_CLOEXEC);
+			chosen.ready_fd = fd;
 			break;
 		case 'V':
 			printf("danausd %s\n", DANAUS_VERSION);
@@ -71,6 +63,5 @@ int main(int argc, char **argv)
 		fputs(usage, stderr);
 		return 2;
 	}
-	face_reserve();
 	return server_run(&chosen);
 }

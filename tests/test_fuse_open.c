@@ -585,8 +585,29 @@ static void nothing_is_left_open(void **state)
 	} while (n != 2); /* the root, open here and in the face */
 }
 
+/* A service that is killed: it holds descriptors of its own mount, which nobody answers for any
+ * more. */
+static void killed_service_part(void *arg)
+{
+	struct vfile *file;
+	int fd;
+
+	CHECK(world_setup(NULL) == 0);
+	file = open_vfs("dying", O_RDWR | O_CREAT);
+	CHECK(face_kernel_fd(w.volume->face, file, &fd) == 0);
+	close(fd);
+	CHECK(vfile_kernel_fd(file) >= 0);
+	kill(getpid(), SIGKILL);
+}
+
+static void a_killed_service_ends(void **state)
+{
+	assert_int_equal(WTERMSIG(verdict(child(killed_service_part, NULL))), SIGKILL);
+}
+
 int main(void)
 {
+	const struct CMUnitTest before[] = {cmocka_unit_test(a_killed_service_ends)};
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_writable_mapping_and_the_vfs_see_each_other),
 	    cmocka_unit_test(a_mapping_outlives_its_descriptor),
@@ -607,5 +628,7 @@ int main(void)
 	    cmocka_unit_test(nothing_is_left_open),
 	};
 
+	if (world_possible() && cmocka_run_group_tests(before, NULL, NULL) != 0)
+		return 1;
 	return world_run(tests);
 }

@@ -157,9 +157,7 @@ static void face_free(struct face_mount *face)
 		face_file_free(face, face->files);
 	face_nodes_done(&face->nodes);
 	if (face->session)
-		fuse_session_destroy(face->session);
-	if (face->dev_fuse >= 0)
-		face_slot_give(face->dev_fuse);
+		fuse_session_destroy(face->session); /* closes /dev/fuse */
 	fd_close(face->root_fd);
 	if (face->service)
 		cred_unref(face->service);
@@ -193,35 +191,25 @@ void face_stop(struct face_mount *face)
 	face_free(face);
 }
 
-static int open_dev_fuse(struct face_mount *face, struct err *err)
-{
-	CLEANUP_FD int dev_fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-	int r;
-
-	if (dev_fuse < 0)
-		return err_set(err, -errno, "kernel face: /dev/fuse: %s", strerror(errno));
-	r = face_slot_take(dev_fuse, &face->dev_fuse);
-	return r ? err_set(err, r, "kernel face: more than %d volumes in one pool", FACE_MAX) : 0;
-}
-
-static int open_session(struct face_mount *face, struct err *err)
+static int open_session(struct face_mount *face, int dev_fuse, struct err *err)
 {
 	static char *argv[] = {(char *)"danausd", NULL};
 	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
 	struct fuse_lowlevel_ops ops = {.init = on_init};
-	int fd, r;
+	int r;
 
 	face_names_ops(&ops);
 	face_files_ops(&ops);
 	face_locks_ops(&ops);
 	face->session = fuse_session_new(&args, &ops, sizeof(ops), face);
 	fuse_opt_free_args(&args);
-	if (!face->session)
+	if (!face->session) {
+		close(dev_fuse);
 		return err_set(err, -ENOMEM, "kernel face: no FUSE session");
-	fd = open("/dev/null", O_RDWR | O_CLOEXEC); /* the session closes it */
-	r = fd < 0 ? -errno : fuse_session_custom_io(face->session, &face_wire_io, fd);
+	}
+	r = fuse_session_custom_io(face->session, &face_wire_io, dev_fuse);
 	if (r < 0) {
-		fd_close(fd);
+		close(dev_fuse);
 		return err_set(err, r, "kernel face: FUSE session: %s", strerror(-r));
 	}
 	return 0;
@@ -247,7 +235,7 @@ int face_start(struct container *container, struct volume *volume, int *ret_moun
 	CLEANUP_FD int mount_fd = -1;
 	struct face coherence = face_coherence;
 	struct face_mount *face;
-	int r;
+	int dev_fuse, r;
 
 	face = calloc(1, sizeof(*face));
 	if (!face)
@@ -257,16 +245,21 @@ int face_start(struct container *container, struct volume *volume, int *ret_moun
 	pthread_cond_init(&face->ended, NULL);
 	face->container = container;
 	face->volume = volume;
-	face->root_fd = face->dev_fuse = -1;
+	face->root_fd = -1;
 	face->service = cred_root();
 	r = face_nodes_init(&face->nodes, vfs_instance_root(volume->instance));
 	if (r < 0) {
 		face_free(face);
 		return err_set(err, r, "kernel face: %s", strerror(-r));
 	}
-	r = open_dev_fuse(face, err);
-	r = r ? r : open_session(face, err);
-	r = r ? r : mount_detached(face->dev_fuse, volume->ro, &mount_fd, err);
+	dev_fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	if (dev_fuse < 0) {
+		r = err_set(err, -errno, "kernel face: /dev/fuse: %s", strerror(errno));
+		face_free(face);
+		return r;
+	}
+	r = open_session(face, dev_fuse, err);
+	r = r ? r : mount_detached(dev_fuse, volume->ro, &mount_fd, err);
 	if (r < 0) {
 		face_free(face);
 		return r;

@@ -8,9 +8,6 @@
 
 struct face_mount;
 
-/* Keeps descriptor numbers for /dev/fuse free (face_slots.c says why); called once, first thing in
- * main(). */
-void face_reserve(void);
 /* Mounts volume's instance as a detached mount (fsopen/fsmount, not attached anywhere) and serves
  * it with its own threads. *ret_mount_fd is for move_mount(2); the caller closes it. Sets
  * volume->face and the instance's dev. */

@@ -4,10 +4,6 @@
 
 #include <errno.h>
 
-void face_reserve(void)
-{
-}
-
 int face_start(struct container *container, struct volume *volume, int *ret_mount_fd,
 	       struct err *err)
 {

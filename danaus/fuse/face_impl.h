@@ -76,8 +76,7 @@ struct face_mount {
 	struct container *container;
 	struct volume *volume;
 	struct cred *service;
-	struct fuse_session *session; /* its own descriptor is /dev/null: see dev_fuse */
-	int dev_fuse;		      /* a slot's number, or -1 */
+	struct fuse_session *session;
 	int root_fd; /* open root directory of the mount */
 	dev_t dev;
 	uint64_t init_unique;
@@ -96,12 +95,6 @@ struct face_mount {
 	_Atomic unsigned idle;	     /* threads that wait for a request */
 	_Atomic uint32_t trimmed_at; /* nodes.made then */
 };
-
-/* face_slots.c: at most FACE_MAX mounts in a process. */
-#define FACE_MAX 256
-/* Moves dev_fuse (a copy: the caller closes its own) to a slot's number. -EMFILE. */
-int face_slot_take(int dev_fuse, int *ret);
-void face_slot_give(int number);
 
 /* face_node.c */
 int face_nodes_init(struct face_nodes *nodes, struct vnode *root);

@@ -62,14 +62,12 @@ static ssize_t wire_writev(int fd, struct iovec *iov, int count, void *arg)
 		init->flags2 |= INIT2_DIRECT_IO_ALLOW_MMAP;
 		face->init_unique = 0;
 	}
-	return writev(face->dev_fuse, iov, count);
+	return writev(fd, iov, count);
 }
 
 static ssize_t wire_read(int fd, void *buf, size_t len_bytes, void *arg)
 {
-	struct face_mount *face = arg;
-
-	return read(face->dev_fuse, buf, len_bytes);
+	return read(fd, buf, len_bytes);
 }
 
 const struct fuse_custom_io face_wire_io = {.writev = wire_writev, .read = wire_read};
@@ -82,7 +80,7 @@ static int wire_reply(struct face_mount *face, uint64_t unique, int64_t result, 
 	int count = result < 0 ? 1 : 2;
 
 	header.len = (uint32_t)(sizeof(header) + (count == 2 ? len_bytes : 0));
-	return writev(face->dev_fuse, iov, count) < 0 ? -errno : 0;
+	return writev(fuse_session_fd(face->session), iov, count) < 0 ? -errno : 0;
 }
 
 static struct sx_time sx_time_of(struct timespec t)
