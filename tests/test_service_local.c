@@ -80,11 +80,11 @@ static void the_kernel_decides_by_the_caller(void **state)
 	assert_int_equal(ls_open(w->ls, w->su, node, O_RDWR, &again), 0);
 	ls_release(w->ls, again);
 	w->attr.mode = 0777;
-	assert_int_equal(
-	    ls_setattr(w->ls, w->other, node, NULL, ATTR_MODE, &w->attr, &w->attr), -EPERM);
+	assert_int_equal(ls_setattr(w->ls, w->other, node, NULL, ATTR_MODE, &w->attr, &w->attr),
+			 -EPERM);
 	w->attr.uid = 1001;
-	assert_int_equal(
-	    ls_setattr(w->ls, w->user, node, NULL, ATTR_UID, &w->attr, &w->attr), -EPERM);
+	assert_int_equal(ls_setattr(w->ls, w->user, node, NULL, ATTR_UID, &w->attr, &w->attr),
+			 -EPERM);
 	give_back(w, node, file);
 }
 
@@ -178,12 +178,13 @@ static void special_files_are_never_opened(void **state)
 	struct ls_node *node;
 	struct ls_file *file;
 
-	assert_int_equal(ls_make(w->ls, w->su, w->root, "p", S_IFIFO | 0666, 0, 0, NULL, &node,
-				 &w->attr), 0);
+	assert_int_equal(
+	    ls_make(w->ls, w->su, w->root, "p", S_IFIFO | 0666, 0, 0, NULL, &node, &w->attr), 0);
 	assert_int_equal(ls_open(w->ls, w->su, node, O_RDONLY, &file), -ENXIO);
 	give_back(w, node, NULL);
 	assert_int_equal(ls_make(w->ls, w->user, w->root, "d", S_IFCHR | 0666, 0, makedev(1, 3),
-				 NULL, &node, &w->attr), -EPERM);
+				 NULL, &node, &w->attr),
+			 -EPERM);
 }
 
 static void set_id_bits_go_as_in_the_kernel(void **state)
@@ -213,10 +214,11 @@ static size_t acl(char *buf, const struct posix_acl_xattr_entry *entries, size_t
 
 static void acls_count_for_access_and_for_new_files(void **state)
 {
-	static const struct posix_acl_xattr_entry entries[] = {
-	    {ACL_USER_OBJ, 7, ACL_UNDEFINED_ID}, {ACL_USER, 6, 1001},
-	    {ACL_GROUP_OBJ, 0, ACL_UNDEFINED_ID}, {ACL_MASK, 6, ACL_UNDEFINED_ID},
-	    {ACL_OTHER, 0, ACL_UNDEFINED_ID}};
+	static const struct posix_acl_xattr_entry entries[] = {{ACL_USER_OBJ, 7, ACL_UNDEFINED_ID},
+							       {ACL_USER, 6, 1001},
+							       {ACL_GROUP_OBJ, 0, ACL_UNDEFINED_ID},
+							       {ACL_MASK, 6, ACL_UNDEFINED_ID},
+							       {ACL_OTHER, 0, ACL_UNDEFINED_ID}};
 	struct world *w = *state;
 	struct ls_node *dir, *node;
 	struct ls_file *file;
@@ -224,8 +226,8 @@ static void acls_count_for_access_and_for_new_files(void **state)
 	size_t len = acl(buf, entries, 5);
 	int r;
 
-	assert_int_equal(ls_make(w->ls, w->user, w->root, "d", S_IFDIR | 0755, 0, 0, NULL, &dir,
-				 &w->attr), 0);
+	assert_int_equal(
+	    ls_make(w->ls, w->user, w->root, "d", S_IFDIR | 0755, 0, 0, NULL, &dir, &w->attr), 0);
 	r = ls_setxattr(w->ls, w->user, dir, "system.posix_acl_default", buf, len, 0);
 	if (r == -EOPNOTSUPP) {
 		ls_forget(w->ls, dir, 1);
@@ -233,8 +235,8 @@ static void acls_count_for_access_and_for_new_files(void **state)
 	}
 	assert_int_equal(r, 0);
 	/* The default ACL takes the umask's place. */
-	assert_int_equal(ls_create(w->ls, w->user, dir, "f", O_RDWR, 0666, 077, &node, &file,
-				   &w->attr), 0);
+	assert_int_equal(
+	    ls_create(w->ls, w->user, dir, "f", O_RDWR, 0666, 077, &node, &file, &w->attr), 0);
 	assert_int_equal(w->attr.mode & 0777, 0660);
 	assert_true(w->attr.has_acl);
 	assert_int_equal(ls_access(w->ls, w->other, node, R_OK | W_OK), 0);
@@ -301,8 +303,9 @@ static void a_temporary_file_gets_a_name(void **state)
 	assert_ptr_equal(found, node);
 	ls_forget(w->ls, found, 1);
 	give_back(w, node, file);
-	assert_int_equal(ls_tmpfile(w->ls, w->user, w->root, O_RDWR | O_EXCL, 0600, 0, &node,
-				    &file, &w->attr), 0);
+	assert_int_equal(
+	    ls_tmpfile(w->ls, w->user, w->root, O_RDWR | O_EXCL, 0600, 0, &node, &file, &w->attr),
+	    0);
 	assert_int_equal(ls_link(w->ls, w->user, node, w->root, "u"), -ENOENT);
 	give_back(w, node, file);
 }
@@ -425,8 +428,8 @@ static int look_below_a_mount(const char *dir)
 	snprintf(path, sizeof(path), "%s/sub", dir);
 	if (umount2(path, MNT_DETACH) < 0)
 		return 2;
-	if (ls_root(ls, &root, &root_attr) < 0 ||
-	    ls_lookup(ls, su, root, "sub", &sub, &attr) < 0 || attr.dev == root_attr.dev)
+	if (ls_root(ls, &root, &root_attr) < 0 || ls_lookup(ls, su, root, "sub", &sub, &attr) < 0 ||
+	    attr.dev == root_attr.dev)
 		return 3;
 	if (ls_lookup(ls, su, sub, "below", &file, &attr) < 0)
 		return 4;

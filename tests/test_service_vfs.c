@@ -65,8 +65,8 @@ static void make_file(struct world *w, const char *path, const char *text)
 {
 	struct vfile *file;
 
-	assert_int_equal(env_open(&w->env, &w->env.ctx, path, O_WRONLY | O_CREAT | O_TRUNC, 0666,
-				  &file), 0);
+	assert_int_equal(
+	    env_open(&w->env, &w->env.ctx, path, O_WRONLY | O_CREAT | O_TRUNC, 0666, &file), 0);
 	assert_int_equal(env_write(&w->env.ctx, file, text, strlen(text), 0), strlen(text));
 	vfile_unref(file);
 }
@@ -598,8 +598,9 @@ static void nobody_may_more_than_on_the_host(void **state)
 		for (int n = 0; n < OUTCOMES; n++) {
 			if (ours[n] != theirs[n])
 				print_error("directory %o, file %o of %u, by %u, try %d: volume "
-					    "%d, host %d\n", dir_mode, mode, owner, who->fsuid, n,
-					    ours[n], theirs[n]);
+					    "%d, host %d\n",
+					    dir_mode, mode, owner, who->fsuid, n, ours[n],
+					    theirs[n]);
 			assert_int_equal(ours[n], theirs[n]);
 		}
 		cred_assume_service();
@@ -639,7 +640,10 @@ static void access_asks_with_the_real_ids(void **state)
 
 static void file_capabilities_of_a_namespace_stay_there(void **state)
 {
-	const struct idmap map = {.ns = 1, .nuid = 1, .ngid = 1, .uid = {{0, 100000, 65536}},
+	const struct idmap map = {.ns = 1,
+				  .nuid = 1,
+				  .ngid = 1,
+				  .uid = {{0, 100000, 65536}},
 				  .gid = {{0, 100000, 65536}}};
 	struct world *w = *state;
 	struct cred *inner = env_cred(100000, 100000, ~0ull, 0, NULL);
@@ -711,8 +715,8 @@ static void a_directory_is_listed_whole(void **state)
 	/* Rewound, it is read anew. */
 	make_file(w, "d/late", "");
 	assert_int_equal(vfs_seek(&w->env.ctx, file, 0, SEEK_SET), 0);
-	for (seen = 0; (n = vfs_readdir(&w->env.ctx, file, VFS_AT_POSITION, buf, sizeof(buf),
-					NULL)) > 0;)
+	for (seen = 0;
+	     (n = vfs_readdir(&w->env.ctx, file, VFS_AT_POSITION, buf, sizeof(buf), NULL)) > 0;)
 		for (ssize_t at = 0; at < n; at += ((struct record *)(buf + at))->len)
 			seen++;
 	assert_int_equal(seen, 2003);

@@ -118,10 +118,20 @@ static void step_make(struct pair *p, const char *path, const char *other)
 static void step_open(struct pair *p, const char *path)
 {
 	static const int accs[] = {O_RDONLY, O_WRONLY, O_RDWR, O_RDWR};
-	static const int extras[] = {0,	     O_CREAT,	   O_CREAT, O_CREAT | O_EXCL, O_TRUNC,
-				     O_APPEND, O_NOFOLLOW,  O_DIRECTORY, O_CREAT | O_TRUNC,
-				     O_CREAT | O_APPEND, O_PATH, O_NOATIME,
-				     O_CREAT | O_NOFOLLOW, O_TMPFILE};
+	static const int extras[] = {0,
+				     O_CREAT,
+				     O_CREAT,
+				     O_CREAT | O_EXCL,
+				     O_TRUNC,
+				     O_APPEND,
+				     O_NOFOLLOW,
+				     O_DIRECTORY,
+				     O_CREAT | O_TRUNC,
+				     O_CREAT | O_APPEND,
+				     O_PATH,
+				     O_NOATIME,
+				     O_CREAT | O_NOFOLLOW,
+				     O_TMPFILE};
 	static const mode_t perms[] = {0644, 0666, 0600, 04755, 02755, 0444, 0};
 	int flags = accs[rnd(4)] | extras[rnd(14)], r, fd;
 	mode_t perm = perms[rnd(7)];
@@ -270,8 +280,9 @@ static void step_rights(struct pair *p, const char *path)
 		if (LEFT(r))
 			return;
 		become(p);
-		same(p, r, fchownat(p->root, path, set.attr.uid, set.attr.gid,
-				    at.nofollow ? AT_SYMLINK_NOFOLLOW : 0));
+		same(p, r,
+		     fchownat(p->root, path, set.attr.uid, set.attr.gid,
+			      at.nofollow ? AT_SYMLINK_NOFOLLOW : 0));
 	}
 }
 
@@ -434,8 +445,10 @@ static void run(unsigned seed)
 	p.who[1] = env_cred(1000, 1000, 0, 1, groups);
 	p.who[2] = env_cred(1001, 1001, 0, 1, groups);
 	p.who[3] = env_cred(0, 0, 0, 0, NULL);
-	p.who[4] = env_cred(0, 0, CAP_BIT(CAP_CHOWN) | CAP_BIT(CAP_DAC_OVERRIDE) |
-				      CAP_BIT(CAP_FOWNER) | CAP_BIT(CAP_FSETID), 0, NULL);
+	p.who[4] = env_cred(0, 0,
+			    CAP_BIT(CAP_CHOWN) | CAP_BIT(CAP_DAC_OVERRIDE) | CAP_BIT(CAP_FOWNER) |
+				CAP_BIT(CAP_FSETID),
+			    0, NULL);
 	p.ctx = p.env.ctx;
 	for (unsigned i = 0; i < STEPS; i++) {
 		if (!rnd(6))

@@ -53,9 +53,9 @@ struct cred {
 	gid_t groups[];
 };
 
-/* Reads a live thread's identity. map is the container's. A thread in another user namespace has its
- * capabilities only over what that one maps. -ESRCH when it is gone, -EPROTO when the kernel's text is not
- * understood. */
+/* Reads a live thread's identity. map is the container's. A thread in another user namespace has
+ * its capabilities only over what that one maps. -ESRCH when it is gone, -EPROTO when the kernel's
+ * text is not understood. */
 int cred_of_thread(pid_t host_tid, const struct idmap *map, struct cred **ret);
 struct cred *cred_ref(struct cred *cred);
 void cred_unref(struct cred *cred);
@@ -76,6 +76,6 @@ uint64_t cred_caps_for(const struct cred *cred, uid_t uid, gid_t gid);
  * credentials(7). Holds until the next call: call it before each libservice operation that checks
  * rights. */
 int cred_assume(const struct cred *cred, uint64_t caps);
-/* Back to the service's own identity, before reading other processes' /proc files, for example. Free
- * when the thread has it. */
+/* Back to the service's own identity, before reading other processes' /proc files, for example.
+ * Free when the thread has it. */
 void cred_assume_service(void);

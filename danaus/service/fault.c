@@ -34,61 +34,70 @@ static int strike(struct libservice *ls)
 	}
 
 PASS(int, root, (, struct ls_node **ret, struct attr *ret_attr), (, ret, ret_attr))
-PASS(int, lookup, (, const struct cred *cred, struct ls_node *dir, const char
-     *name, struct ls_node **ret, struct attr *ret_attr), (, cred, dir, name, ret,
-     ret_attr))
-PASS(int, make, (, const struct cred *cred, struct ls_node *dir, const char *name,
-     mode_t mode, mode_t umask, dev_t rdev, const char *target, struct ls_node **ret,
-     struct attr *ret_attr), (, cred, dir, name, mode, umask, rdev, target, ret,
-     ret_attr))
-PASS(int, create, (, const struct cred *cred, struct ls_node *dir, const char
-     *name, int flags, mode_t mode, mode_t umask, struct ls_node **ret, struct ls_file
-     **ret_file, struct attr *ret_attr), (, cred, dir, name, flags, mode, umask, ret,
-     ret_file, ret_attr))
-PASS(int, tmpfile, (, const struct cred *cred, struct ls_node *dir, int flags,
-     mode_t mode, mode_t umask, struct ls_node **ret, struct ls_file **ret_file, struct
-     attr *ret_attr), (, cred, dir, flags, mode, umask, ret, ret_file, ret_attr))
-PASS(int, link, (, const struct cred *cred, struct ls_node *node, struct ls_node
-     *dir, const char *name), (, cred, node, dir, name))
-PASS(int, unlink, (, const struct cred *cred, struct ls_node *dir, const char
-     *name, bool directory), (, cred, dir, name, directory))
-PASS(int, rename, (, const struct cred *cred, struct ls_node *dir, const char
-     *name, struct ls_node *newdir, const char *newname, unsigned flags), (, cred, dir,
-     name, newdir, newname, flags))
-PASS(int, getattr, (, struct ls_node *node, struct ls_file *file, struct attr
-     *ret_attr), (, node, file, ret_attr))
-PASS(int, setattr, (, const struct cred *cred, struct ls_node *node, struct ls_file
-     *file, unsigned set, const struct attr *attr, struct attr *ret_attr), (, cred,
-     node, file, set, attr, ret_attr))
-PASS(int, access, (, const struct cred *cred, struct ls_node *node, int mask), (,
-     cred, node, mask))
-PASS(ssize_t, readlink, (, struct ls_node *node, char *buf, size_t cap_bytes), (,
-     node, buf, cap_bytes))
-PASS(int, open, (, const struct cred *cred, struct ls_node *node, int flags, struct
-     ls_file **ret), (, cred, node, flags, ret))
-PASS(ssize_t, read, (, struct ls_file *file, const struct iovec *iov, int niov,
-     uint64_t offset), (, file, iov, niov, offset))
-PASS(ssize_t, write, (, struct ls_file *file, const struct iovec *iov, int niov,
-     uint64_t offset, bool append, uint64_t *ret_end), (, file, iov, niov, offset,
-     append, ret_end))
+PASS(int, lookup,
+     (, const struct cred *cred, struct ls_node *dir, const char *name, struct ls_node **ret,
+      struct attr *ret_attr),
+     (, cred, dir, name, ret, ret_attr))
+PASS(int, make,
+     (, const struct cred *cred, struct ls_node *dir, const char *name, mode_t mode, mode_t umask,
+      dev_t rdev, const char *target, struct ls_node **ret, struct attr *ret_attr),
+     (, cred, dir, name, mode, umask, rdev, target, ret, ret_attr))
+PASS(int, create,
+     (, const struct cred *cred, struct ls_node *dir, const char *name, int flags, mode_t mode,
+      mode_t umask, struct ls_node **ret, struct ls_file **ret_file, struct attr *ret_attr),
+     (, cred, dir, name, flags, mode, umask, ret, ret_file, ret_attr))
+PASS(int, tmpfile,
+     (, const struct cred *cred, struct ls_node *dir, int flags, mode_t mode, mode_t umask,
+      struct ls_node **ret, struct ls_file **ret_file, struct attr *ret_attr),
+     (, cred, dir, flags, mode, umask, ret, ret_file, ret_attr))
+PASS(int, link,
+     (, const struct cred *cred, struct ls_node *node, struct ls_node *dir, const char *name),
+     (, cred, node, dir, name))
+PASS(int, unlink,
+     (, const struct cred *cred, struct ls_node *dir, const char *name, bool directory),
+     (, cred, dir, name, directory))
+PASS(int, rename,
+     (, const struct cred *cred, struct ls_node *dir, const char *name, struct ls_node *newdir,
+      const char *newname, unsigned flags),
+     (, cred, dir, name, newdir, newname, flags))
+PASS(int, getattr, (, struct ls_node *node, struct ls_file *file, struct attr *ret_attr),
+     (, node, file, ret_attr))
+PASS(int, setattr,
+     (, const struct cred *cred, struct ls_node *node, struct ls_file *file, unsigned set,
+      const struct attr *attr, struct attr *ret_attr),
+     (, cred, node, file, set, attr, ret_attr))
+PASS(int, access, (, const struct cred *cred, struct ls_node *node, int mask), (, cred, node, mask))
+PASS(ssize_t, readlink, (, struct ls_node *node, char *buf, size_t cap_bytes),
+     (, node, buf, cap_bytes))
+PASS(int, open, (, const struct cred *cred, struct ls_node *node, int flags, struct ls_file **ret),
+     (, cred, node, flags, ret))
+PASS(ssize_t, read, (, struct ls_file *file, const struct iovec *iov, int niov, uint64_t offset),
+     (, file, iov, niov, offset))
+PASS(ssize_t, write,
+     (, struct ls_file *file, const struct iovec *iov, int niov, uint64_t offset, bool append,
+      uint64_t *ret_end),
+     (, file, iov, niov, offset, append, ret_end))
 PASS(int, fsync, (, struct ls_file *file, bool data_only), (, file, data_only))
-PASS(int, allocate, (, struct ls_file *file, int mode, uint64_t offset, uint64_t
-     len_bytes), (, file, mode, offset, len_bytes))
-PASS(int64_t, seek, (, struct ls_file *file, uint64_t offset, int whence), (, file,
-     offset, whence))
-PASS(int, readdir, (, struct ls_file *file, uint64_t position, ls_fill_fn fill,
-     void *arg), (, file, position, fill, arg))
-PASS(ssize_t, getxattr, (, const struct cred *cred, struct ls_node *node, const
-     char *name, void *value, size_t cap_bytes), (, cred, node, name, value, cap_bytes))
-PASS(int, setxattr, (, const struct cred *cred, struct ls_node *node, const char
-     *name, const void *value, size_t len_bytes, int flags), (, cred, node, name, value,
-     len_bytes, flags))
-PASS(ssize_t, listxattr, (, const struct cred *cred, struct ls_node *node, char
-     *names, size_t cap_bytes), (, cred, node, names, cap_bytes))
-PASS(int, removexattr, (, const struct cred *cred, struct ls_node *node, const char
-     *name), (, cred, node, name))
-PASS(int, statfs, (, struct ls_node *node, struct statvfs *ret, uint64_t
-     *ret_type), (, node, ret, ret_type))
+PASS(int, allocate, (, struct ls_file *file, int mode, uint64_t offset, uint64_t len_bytes),
+     (, file, mode, offset, len_bytes))
+PASS(int64_t, seek, (, struct ls_file *file, uint64_t offset, int whence), (, file, offset, whence))
+PASS(int, readdir, (, struct ls_file *file, uint64_t position, ls_fill_fn fill, void *arg),
+     (, file, position, fill, arg))
+PASS(ssize_t, getxattr,
+     (, const struct cred *cred, struct ls_node *node, const char *name, void *value,
+      size_t cap_bytes),
+     (, cred, node, name, value, cap_bytes))
+PASS(int, setxattr,
+     (, const struct cred *cred, struct ls_node *node, const char *name, const void *value,
+      size_t len_bytes, int flags),
+     (, cred, node, name, value, len_bytes, flags))
+PASS(ssize_t, listxattr,
+     (, const struct cred *cred, struct ls_node *node, char *names, size_t cap_bytes),
+     (, cred, node, names, cap_bytes))
+PASS(int, removexattr, (, const struct cred *cred, struct ls_node *node, const char *name),
+     (, cred, node, name))
+PASS(int, statfs, (, struct ls_node *node, struct statvfs *ret, uint64_t *ret_type),
+     (, node, ret, ret_type))
 PASS(int, syncfs, (), ())
 PASS(int, host_fd, (, struct ls_node *node), (, node))
 
@@ -126,10 +135,32 @@ static const struct libservice_ops fault_ops = {
     .release = fault_release,
     .lock = fault_lock,
 #define OP(name) .name = fault_##name
-    OP(root), OP(lookup), OP(make), OP(create), OP(tmpfile), OP(link), OP(unlink),
-    OP(rename), OP(getattr), OP(setattr), OP(access), OP(readlink), OP(open), OP(read),
-    OP(write), OP(fsync), OP(allocate), OP(seek), OP(readdir), OP(getxattr),
-    OP(setxattr), OP(listxattr), OP(removexattr), OP(statfs), OP(syncfs), OP(host_fd),
+    OP(root),
+    OP(lookup),
+    OP(make),
+    OP(create),
+    OP(tmpfile),
+    OP(link),
+    OP(unlink),
+    OP(rename),
+    OP(getattr),
+    OP(setattr),
+    OP(access),
+    OP(readlink),
+    OP(open),
+    OP(read),
+    OP(write),
+    OP(fsync),
+    OP(allocate),
+    OP(seek),
+    OP(readdir),
+    OP(getxattr),
+    OP(setxattr),
+    OP(listxattr),
+    OP(removexattr),
+    OP(statfs),
+    OP(syncfs),
+    OP(host_fd),
 #undef OP
 };
 

@@ -7,10 +7,10 @@
 #include "danaus/service/libservice.h"
 
 struct fault_plan {
-	_Atomic uint64_t calls;	     /* out: operations so far that can fail */
-	_Atomic uint64_t first;	     /* fails the call of this number, counted from 1; 0: none */
-	_Atomic bool to_the_end;     /* and all after it */
-	_Atomic int error;	     /* a negative errno */
+	_Atomic uint64_t calls;	 /* out: operations so far that can fail */
+	_Atomic uint64_t first;	 /* fails the call of this number, counted from 1; 0: none */
+	_Atomic bool to_the_end; /* and all after it */
+	_Atomic int error;	 /* a negative errno */
 };
 
 /* Takes lower over. plan outlives it. */

@@ -11,9 +11,9 @@
 #include "danaus/base/cleanup.h"
 #include "danaus/base/fd.h"
 
-#define OVERFLOW_ID    65534u
-#define MAP_TEXT_MAX   (64u << 10)
-#define PROC_PATH_MAX  64
+#define OVERFLOW_ID   65534u
+#define MAP_TEXT_MAX  (64u << 10)
+#define PROC_PATH_MAX 64
 
 static int read_extents(int dirfd, const char *name, unsigned *ret_n, struct idmap_extent *extents)
 {

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CALL(op, ...)	     (ls->ops->op ? ls->ops->op(ls, ##__VA_ARGS__) : -EOPNOTSUPP)
+#define CALL(op, ...)	    (ls->ops->op ? ls->ops->op(ls, ##__VA_ARGS__) : -EOPNOTSUPP)
 #define CALL_WRITE(op, ...) (ls->ro ? -EROFS : CALL(op, ##__VA_ARGS__))
 
 void ls_free(struct libservice *ls)

@@ -230,8 +230,8 @@ struct stack_limits {
 	uint64_t cache_bytes;
 	const char *ceph_conf, *ceph_keyring, *ceph_id; /* NULL where not granted */
 	unsigned timeout_s;
-	/* Names the container's mount, the same after a restart of the service and only then: what a
-	 * dead service's session held is given up at once. NULL: after the session's timeout. */
+	/* Names the container's mount, the same after a restart of the service and only then: what
+	 * a dead service's session held is given up at once. NULL: after the session's timeout. */
 	const char *session;
 };
 

@@ -86,6 +86,15 @@ static struct timespec timespec_of(struct statx_timestamp t)
 	return (struct timespec){.tv_sec = t.tv_sec, .tv_nsec = t.tv_nsec};
 }
 
+uint64_t local_ino(const struct local *local, const struct ls_node *node, uint64_t ino)
+{
+	/* One volume is one file system to its programs: keep the numbers of what is mounted below
+	 * it apart. */
+	if (node->dev == local->dev)
+		return ino;
+	return ino ^ ((node->dev * 0x9e3779b97f4a7c15u) & ~0xffffffffull);
+}
+
 static void attr_of(struct local *local, const struct ls_node *node, const struct statx *stx,
 		    struct attr *ret)
 {
@@ -93,11 +102,7 @@ static void attr_of(struct local *local, const struct ls_node *node, const struc
 
 	*ret = (struct attr){
 	    .dev = node->dev,
-	    /* One volume is one file system to its programs: keep the numbers of what is mounted
-	     * below it apart. */
-	    .ino = node->dev == local->dev
-		       ? stx->stx_ino
-		       : stx->stx_ino ^ ((node->dev * 0x9e3779b97f4a7c15u) & ~0xffffffffull),
+	    .ino = local_ino(local, node, stx->stx_ino),
 	    .size = stx->stx_size,
 	    .blocks = stx->stx_blocks,
 	    .mode = stx->stx_mode,

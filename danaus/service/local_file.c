@@ -155,7 +155,8 @@ int64_t local_seek(struct libservice *ls, struct ls_file *file, uint64_t offset,
 	return at < 0 ? -errno : at;
 }
 
-static int readdir_locked(struct ls_file *file, uint64_t position, ls_fill_fn fill, void *arg)
+static int readdir_locked(struct local *local, struct ls_file *file, uint64_t position,
+			  ls_fill_fn fill, void *arg)
 {
 	if (!file->entries) {
 		file->entries = malloc(ENTRIES_BYTES);
@@ -180,7 +181,8 @@ static int readdir_locked(struct ls_file *file, uint64_t position, ls_fill_fn fi
 			file->entries_len = n;
 		}
 		e = (const struct linux_dirent64 *)(file->entries + file->entries_at);
-		if (!fill(arg, e->d_name, e->d_ino, e->d_type, e->d_off))
+		if (!fill(arg, e->d_name, local_ino(local, file->node, e->d_ino), e->d_type,
+			  e->d_off))
 			return 0;
 		file->entries_at += e->d_reclen;
 		file->position = e->d_off;
@@ -195,7 +197,7 @@ int local_readdir(struct libservice *ls, struct ls_file *file, uint64_t position
 	if (file->node->type != S_IFDIR)
 		return -ENOTDIR;
 	pthread_mutex_lock(&file->lock);
-	r = readdir_locked(file, position, fill, arg);
+	r = readdir_locked((struct local *)ls, file, position, fill, arg);
 	pthread_mutex_unlock(&file->lock);
 	return r;
 }

@@ -17,7 +17,7 @@ struct ls_node {
 	struct ls_node *next; /* in its bucket */
 	uint64_t refs;	      /* under the bucket's lock */
 	uint64_t mnt, dev, ino;
-	int fd;	     /* O_PATH, or a duplicate of its first file's (borrowed) */
+	int fd; /* O_PATH, or a duplicate of its first file's (borrowed) */
 	atomic_bool borrowed;
 	mode_t type; /* S_IFMT bits */
 	/* The ctime (ns) at which there was no access ACL; 0: not known. */
@@ -49,6 +49,8 @@ struct local {
 
 /* A name for proc_fd's directory. */
 const char *local_proc_name(int fd, char buf[LOCAL_PROC_NAME_MAX]);
+/* The number that programs see for ino on node's file system. */
+uint64_t local_ino(const struct local *local, const struct ls_node *node, uint64_t ino);
 /* -EINVAL, -ENAMETOOLONG for what is not one plain name. */
 int local_check_name(const char *name);
 /* The capabilities of cred that count for this inode. */

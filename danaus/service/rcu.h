@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Readers that take no lock: liburcu's bulletproof flavour, which registers threads by itself
- * (Desnoyers et al., User-Level Implementations of Read-Copy Update, 2012). Inside a section nothing
- * blocks. ThreadSanitizer does not see into liburcu, so it is told what a grace period orders. */
+ * (Desnoyers et al., User-Level Implementations of Read-Copy Update, 2012). Inside a section
+ * nothing blocks. ThreadSanitizer does not see into liburcu, so it is told what a grace period
+ * orders. */
 #pragma once
 
 #include <urcu/urcu-bp.h>

@@ -71,10 +71,11 @@ int vfs_new(struct vfs **ret);
 /* All doors are gone. Flushes and frees everything. */
 void vfs_free(struct vfs *vfs);
 
-/* Serves ls at the container path target (absolute, normalized). Takes ls over on success. The order of calls
- * does not matter: nested targets are found by their paths. dev: the kernel face's st_dev, set
- * later with vfs_instance_set_dev(). One container's instances share `scope` (its id): nesting and
- * -EREMCHG paths are within a scope. */
+/* Serves ls at the container path target (absolute, normalized). Takes ls over on success. The
+ * order of calls does not matter: nested targets are found by their paths; what is missing of one
+ * in the outer volume is made, as a container runtime does. dev: the kernel face's st_dev, set
+ * later with vfs_instance_set_dev(); attributes have it then. One container's instances share
+ * `scope` (its id): nesting and -EREMCHG paths are within a scope. */
 int vfs_instance_add(struct vfs *vfs, const char *scope, const char *target, struct libservice *ls,
 		     struct vfs_instance **ret, struct err *err);
 /* Every file and node reference of its doors is back. Syncs and frees the stack. */

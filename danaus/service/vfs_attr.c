@@ -123,10 +123,10 @@ static struct cred *real_cred(const struct cred *cred)
 	real->serial = 0;
 	real->fsuid = cred->ruid;
 	real->fsgid = cred->rgid;
-	real->caps = idmap_uid_known(cred->map, cred->ruid) &&
-			     idmap_uid_in(cred->map, cred->ruid) == 0
-			 ? cred->permitted
-			 : 0;
+	real->caps =
+	    idmap_uid_known(cred->map, cred->ruid) && idmap_uid_in(cred->map, cred->ruid) == 0
+		? cred->permitted
+		: 0;
 	return real;
 }
 
@@ -162,7 +162,7 @@ int vfs_access(struct vctx *ctx, const struct vtarget *at, int mask, bool effect
 	}
 	if (mask)
 		r = perm_may(&other, node, mask, now);
-	if (!r && (mask & W_OK) && node->instance->ls->ro &&
+	if (!r && (mask & W_OK) && (node->instance->ls->ro || node->instance->host_ro) &&
 	    (node->type == S_IFREG || node->type == S_IFDIR || node->type == S_IFLNK))
 		r = -EROFS;
 	vnode_unref(node);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns the cached names: (directory, name) -> inode, or that there is none. A hash table that is
- * read in RCU sections and changed under striped locks, bounded by a second-chance list. Entries are
- * replaced, never changed, but for their time. Any thread. */
+ * read in RCU sections and changed under striped locks, bounded by a second-chance list. Entries
+ * are replaced, never changed, but for their time. Any thread. */
 #include "danaus/service/vfs_node.h"
 
 #include <stdlib.h>
@@ -39,8 +39,7 @@ static bool matches(const struct dentry *d, const struct vnode *dir, const char 
 
 struct dentry *dentry_find(struct vnode *dir, const char *name, size_t len, uint32_t hash)
 {
-	struct dentry *d =
-	    atomic_load_explicit(chain_of(vfs_of(dir), hash), memory_order_acquire);
+	struct dentry *d = atomic_load_explicit(chain_of(vfs_of(dir), hash), memory_order_acquire);
 
 	while (d && !matches(d, dir, name, len, hash))
 		d = atomic_load_explicit(&d->chain, memory_order_acquire);

@@ -11,9 +11,9 @@
 #include "danaus/base/cleanup.h"
 #include "danaus/base/log.h"
 
-#define SPARE_FDS    512u	  /* for everything else in the service */
-#define IDLE_NS	     10000000000ull /* names unused for so long go */
-#define TRIM_NAMES   1024u
+#define SPARE_FDS  512u		  /* for everything else in the service */
+#define IDLE_NS	   10000000000ull /* names unused for so long go */
+#define TRIM_NAMES 1024u
 
 static unsigned clamp(uint64_t value, unsigned low, unsigned high)
 {
@@ -237,6 +237,7 @@ int vfs_instance_add(struct vfs *vfs, const char *scope, const char *target, str
 	if (!r) {
 		instance->ls_dev = attr.dev;
 		if (!ls_statfs(ls, root, &fs, &type)) {
+			instance->host_ro = fs.f_flag & ST_RDONLY;
 			instance->no_atime = fs.f_flag & ST_NOATIME;
 			/* A libservice without mount flags says 0. */
 			instance->strict_atime =

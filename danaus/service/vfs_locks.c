@@ -100,7 +100,7 @@ static void join(struct vnode *node, struct vlock *new)
 	struct vlock **p = &node->locks, *l;
 
 	while ((l = *p)) {
-		if (l != new && same_owner(l, new) && l->type == new->type &&
+		if (l != new &&same_owner(l, new) && l->type == new->type &&
 		    (l->end == new->start - 1 || new->end == l->start - 1)) {
 			if (l->start < new->start)
 				new->start = l->start;

@@ -214,8 +214,8 @@ static void moved(struct walk *old, struct walk *new, struct vnode *node, struct
 	if (flags & RENAME_WHITEOUT)
 		dentry_drop(old->node, old->last, old->len);
 	else
-		dentry_set(old->node, old->last, old->len,
-			   flags & RENAME_EXCHANGE ? victim : NULL, old->now);
+		dentry_set(old->node, old->last, old->len, flags & RENAME_EXCHANGE ? victim : NULL,
+			   old->now);
 	dentry_set(new->node, new->last, new->len, node, new->now);
 	if (node->type == S_IFDIR)
 		vnode_set_parent(node, new->node);

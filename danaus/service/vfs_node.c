@@ -75,9 +75,8 @@ bool vnode_tryref(struct vnode *node)
 	unsigned refs = atomic_load_explicit(&node->refs, memory_order_relaxed);
 
 	while (refs) {
-		if (atomic_compare_exchange_weak_explicit(&node->refs, &refs, refs + 1,
-							  memory_order_acquire,
-							  memory_order_relaxed))
+		if (atomic_compare_exchange_weak_explicit(
+			&node->refs, &refs, refs + 1, memory_order_acquire, memory_order_relaxed))
 			return true;
 	}
 	return false;

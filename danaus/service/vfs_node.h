@@ -94,8 +94,8 @@ struct vnode {
 
 	/* Attributes: a sequence lock, odd while lock's holder writes. */
 	atomic_uint attr_seq;
-	atomic_uint attr_gen; /* counts our own changes, each after it was made */
-	_Atomic uint64_t attr_until; /* CLOCK_MONOTONIC ns; 0: not valid */
+	atomic_uint attr_gen;	       /* counts our own changes, each after it was made */
+	_Atomic uint64_t attr_until;   /* CLOCK_MONOTONIC ns; 0: not valid */
 	_Atomic uint64_t rights_until; /* the same for mode, owner and ACL alone */
 	_Atomic uint64_t attr_word[ATTR_WORDS];
 	atomic_bool atime_moves; /* a read changes it */
@@ -152,6 +152,7 @@ struct vfs_instance {
 	uint64_t ls_dev;
 	atomic_bool watched; /* somebody waits for inotify events: opens are not shared */
 	bool strict_atime, no_atime;
+	bool host_ro; /* not by our own choice: the libservice finds out when asked to write */
 	struct face face;
 	atomic_bool has_face;
 	atomic_bool dying; /* no new names are cached */
@@ -273,8 +274,8 @@ void walk_done(struct walk *walk);
 int walk_full(struct vctx *ctx, const struct vtarget *at, uint64_t now, struct vnode **ret);
 /* To the last component's directory, which the caller may search. */
 int walk_parent(struct vctx *ctx, const struct vtarget *at, struct walk *walk);
-/* In an RCU section, cached things only; NULL when that does not get there, or (*ret_absent) there is
- * no such name. */
+/* In an RCU section, cached things only; NULL when that does not get there, or (*ret_absent) there
+ * is no such name. */
 struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t now,
 			  bool *ret_absent);
 /* One name, mounts crossed (cross) or not; *ret NULL: there is none. */

@@ -94,7 +94,8 @@ void vfs_unrest(struct vfs *vfs, bool all)
 	}
 }
 
-/* Lets open (one reference more) rest with node for the classes it serves; the caller keeps its own.
+/* Lets open (one reference more) rest with node for the classes it serves; the caller keeps its
+ * own.
  */
 static void rest(struct vnode *node, struct vopen *open, bool rd, bool wr)
 {
@@ -215,7 +216,8 @@ void vfile_unref(struct vfile *file)
 	fd = atomic_load(&file->kernel_fd);
 	before = atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel);
 	if (before == 2 && fd >= 0) {
-		/* The other one is the kernel's file, and fd is what keeps it, if no program does. */
+		/* The other one is the kernel's file, and fd is what keeps it, if no program does.
+		 */
 		if (atomic_compare_exchange_strong(&file->kernel_fd, &fd, -1))
 			fd_close(fd);
 		return;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Decides on rights from cached attributes, as the kernel's generic_permission() does (Linux
- * fs/namei.c, acl(5), capabilities(7)). Where an ACL may say otherwise the libservice is asked. Owns
- * nothing; any thread. */
+ * fs/namei.c, acl(5), capabilities(7)). Where an ACL may say otherwise the libservice is asked.
+ * Owns nothing; any thread. */
 #include "danaus/service/vfs_node.h"
 
 #include <errno.h>

@@ -108,7 +108,8 @@ struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t n
 
 		while (*rest == '/')
 			rest++;
-		if (len > NAME_MAX || node->type != S_IFDIR || !vnode_cached_rights(node, now, &attr) ||
+		if (len > NAME_MAX || node->type != S_IFDIR ||
+		    !vnode_cached_rights(node, now, &attr) ||
 		    perm_decide(&attr, ctx->cred, X_OK) != 1)
 			return NULL;
 		if (is_dotdot(p, len)) {
@@ -116,8 +117,7 @@ struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t n
 			if (!node)
 				return NULL;
 		} else if (!is_dot(p, len)) {
-			struct dentry *d =
-			    dentry_find(node, p, len, dentry_hash(node, p, len));
+			struct dentry *d = dentry_find(node, p, len, dentry_hash(node, p, len));
 
 			if (!d || atomic_load_explicit(&d->until, memory_order_acquire) <= now)
 				return NULL;
@@ -351,7 +351,10 @@ static int walk_path(struct vctx *ctx, const char *path, bool nofollow, bool par
 			if (!r && ++links > LINKS_MAX)
 				r = -ELOOP;
 			if (!r)
-				r = splice_link(ctx, next, *rest ? rest : slash ? "/" : "",
+				r = splice_link(ctx, next,
+						*rest	? rest
+						: slash ? "/"
+							: "",
 						buffers[links % 2], &p);
 			vnode_unref(next);
 			if (r < 0)

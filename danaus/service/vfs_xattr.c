@@ -116,8 +116,8 @@ static int check_name(const char *name)
 static ssize_t get_capability(struct vctx *ctx, struct vnode *node, void *value, size_t cap_bytes)
 {
 	char buf[XATTR_CAPS_SZ_3];
-	ssize_t n = ls_getxattr(node->instance->ls, ctx->cred, node->ls, XATTR_NAME_CAPS, buf,
-				sizeof(buf));
+	ssize_t n =
+	    ls_getxattr(node->instance->ls, ctx->cred, node->ls, XATTR_NAME_CAPS, buf, sizeof(buf));
 
 	if (n > 0)
 		n = caps_in(ctx->cred->map, buf, n);

@@ -89,8 +89,8 @@ static inline struct cred *env_cred(uid_t uid, gid_t gid, uint64_t caps, unsigne
 
 static inline struct vctx env_ctx(struct cred *cred, uint64_t owner)
 {
-	return (struct vctx){.cred = cred, .owner = owner, .pid = owner, .umask = 022,
-			     .fsize_limit = UINT64_MAX};
+	return (struct vctx){
+	    .cred = cred, .owner = owner, .pid = owner, .umask = 022, .fsize_limit = UINT64_MAX};
 }
 
 static inline void env_start(struct env *env, bool fault)
