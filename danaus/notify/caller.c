@@ -92,7 +92,7 @@ void caller_unref(struct caller *caller)
 	free(caller);
 }
 
-int64_t call_caller(struct call *call)
+int64_t ncall_caller(struct call *call)
 {
 	struct notify *door = call->door;
 	struct process *process;
@@ -123,10 +123,10 @@ int64_t call_caller(struct call *call)
 	return caller ? 0 : CALL_CONTINUE;
 }
 
-int64_t caller_begin(struct call *call)
+int64_t ncall_begin(struct call *call)
 {
-	int64_t r = call_caller(call);
-	struct scratch *scratch = call_scratch(call);
+	int64_t r = ncall_caller(call);
+	struct scratch *scratch = ncall_scratch(call);
 
 	if (r)
 		return r;
@@ -149,7 +149,7 @@ int64_t caller_begin(struct call *call)
 }
 
 /* A number comes back only after all others were used: not within FRESH_NS. */
-bool call_waits(struct call *call)
+bool ncall_waits(struct call *call)
 {
 	uint64_t now = stats_now();
 
@@ -166,17 +166,17 @@ static int64_t moved(int r)
 	return r == -ESRCH ? CALL_GONE : r;
 }
 
-int64_t call_put(struct call *call, uint64_t addr, const void *buf, size_t len_bytes)
+int64_t ncall_put(struct call *call, uint64_t addr, const void *buf, size_t len_bytes)
 {
-	return call_waits(call) ? moved(memory_write(call->tid, addr, buf, len_bytes)) : CALL_GONE;
+	return ncall_waits(call) ? moved(memory_write(call->tid, addr, buf, len_bytes)) : CALL_GONE;
 }
 
-int64_t call_get(struct call *call, uint64_t addr, void *buf, size_t len_bytes)
+int64_t ncall_get(struct call *call, uint64_t addr, void *buf, size_t len_bytes)
 {
-	return call_waits(call) ? moved(memory_read(call->tid, addr, buf, len_bytes)) : CALL_GONE;
+	return ncall_waits(call) ? moved(memory_read(call->tid, addr, buf, len_bytes)) : CALL_GONE;
 }
 
-void caller_end(struct call *call)
+void ncall_end(struct call *call)
 {
 	if (call->ctx.cred)
 		cred_unref(call->ctx.cred);
@@ -286,7 +286,7 @@ void caller_never_remember(struct caller *caller)
 	pthread_mutex_unlock(&caller->lock);
 }
 
-void call_changes(struct call *call, bool rights)
+void ncall_changes(struct call *call, bool rights)
 {
 	struct notify *door = call->door;
 	struct process *process;
@@ -352,7 +352,7 @@ void door_settle(struct notify *door, pid_t tid)
 /* The fs state. Each reads without the lock, and keeps what it read only when nothing began to
  * change meanwhile. */
 
-void call_need_umask(struct call *call)
+void ncall_need_umask(struct call *call)
 {
 	struct caller *caller = call->caller;
 	char text[4096];
@@ -377,7 +377,7 @@ void call_need_umask(struct call *call)
 	call->ctx.umask = (mode_t)known;
 }
 
-void call_need_fsize(struct call *call)
+void ncall_need_fsize(struct call *call)
 {
 	struct caller *caller = call->caller;
 	char text[4096];

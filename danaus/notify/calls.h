@@ -47,6 +47,6 @@ int call_number(const struct call_row *row);
 /* The row of a number; negative when no row has it. */
 int call_of_number(int nr);
 
-#define SC(name, when, handler, op) int64_t call_##handler(struct call *call);
+#define SC(name, when, handler, op) int64_t sys_##handler(struct call *call);
 #include "danaus/notify/syscalls.def"
 #undef SC

@@ -18,7 +18,7 @@ static int64_t setattr_at(struct call *call, const struct vtarget *at, void *arg
 		return vfs_stat(&call->ctx, at, &attr);
 	if (!(set->set & ATTR_SIZE))
 		return vfs_setattr(&call->ctx, at, set, &attr);
-	call_need_fsize(call);
+	ncall_need_fsize(call);
 	return file_too_large(call, vfs_setattr(&call->ctx, at, set, &attr));
 }
 
@@ -31,23 +31,23 @@ static int64_t chmod_path(struct call *call, int dirfd, uint64_t path, uint64_t 
 	return place_call(call, dirfd, path, flags, setattr_at, &set);
 }
 
-int64_t call_chmod(struct call *call)
+int64_t sys_chmod(struct call *call)
 {
 	return chmod_path(call, AT_FDCWD, call->arg[0], call->arg[1], 0);
 }
 
-int64_t call_fchmodat(struct call *call)
+int64_t sys_fchmodat(struct call *call)
 {
 	return chmod_path(call, (int)call->arg[0], call->arg[1], call->arg[2], 0);
 }
 
-int64_t call_fchmodat2(struct call *call)
+int64_t sys_fchmodat2(struct call *call)
 {
 	return chmod_path(call, (int)call->arg[0], call->arg[1], call->arg[2],
 			  (unsigned)call->arg[3]);
 }
 
-int64_t call_fchmod(struct call *call)
+int64_t sys_fchmod(struct call *call)
 {
 	struct setattr set = {.set = ATTR_MODE, .attr.mode = call->arg[1] & 07777};
 
@@ -84,24 +84,24 @@ static int64_t chown_path(struct call *call, int dirfd, uint64_t path, uint64_t 
 	return place_call(call, dirfd, path, flags, setattr_at, &set);
 }
 
-int64_t call_chown(struct call *call)
+int64_t sys_chown(struct call *call)
 {
 	return chown_path(call, AT_FDCWD, call->arg[0], call->arg[1], call->arg[2], 0);
 }
 
-int64_t call_lchown(struct call *call)
+int64_t sys_lchown(struct call *call)
 {
 	return chown_path(call, AT_FDCWD, call->arg[0], call->arg[1], call->arg[2],
 			  AT_SYMLINK_NOFOLLOW);
 }
 
-int64_t call_fchownat(struct call *call)
+int64_t sys_fchownat(struct call *call)
 {
 	return chown_path(call, (int)call->arg[0], call->arg[1], call->arg[2], call->arg[3],
 			  (unsigned)call->arg[4]);
 }
 
-int64_t call_fchown(struct call *call)
+int64_t sys_fchown(struct call *call)
 {
 	struct setattr set = {0};
 
@@ -110,7 +110,7 @@ int64_t call_fchown(struct call *call)
 	return descriptor_call(call, (int)call->arg[0], FD_OPEN, setattr_at, &set);
 }
 
-int64_t call_truncate(struct call *call)
+int64_t sys_truncate(struct call *call)
 {
 	struct setattr set = {.set = ATTR_SIZE, .attr.size = call->arg[1]};
 
@@ -126,7 +126,7 @@ static int64_t ftruncate_at(struct call *call, const struct vtarget *at, void *a
 	return setattr_at(call, at, arg);
 }
 
-int64_t call_ftruncate(struct call *call)
+int64_t sys_ftruncate(struct call *call)
 {
 	struct setattr set = {.set = ATTR_SIZE, .attr.size = call->arg[1]};
 
@@ -147,7 +147,7 @@ static void set_times(struct setattr *set, struct timespec atime, struct timespe
 
 static const struct timespec now = {.tv_nsec = UTIME_NOW};
 
-int64_t call_utime(struct call *call)
+int64_t sys_utime(struct call *call)
 {
 	struct setattr set = {0};
 	struct utimbuf t;
@@ -183,17 +183,17 @@ static int64_t utimes_path(struct call *call, int dirfd, uint64_t path, uint64_t
 	return place_call(call, dirfd, path, 0, setattr_at, &set);
 }
 
-int64_t call_utimes(struct call *call)
+int64_t sys_utimes(struct call *call)
 {
 	return utimes_path(call, AT_FDCWD, call->arg[0], call->arg[1]);
 }
 
-int64_t call_futimesat(struct call *call)
+int64_t sys_futimesat(struct call *call)
 {
 	return utimes_path(call, (int)call->arg[0], call->arg[1], call->arg[2]);
 }
 
-int64_t call_utimensat(struct call *call)
+int64_t sys_utimensat(struct call *call)
 {
 	int dirfd = (int)call->arg[0];
 	uint64_t path = call->arg[1], times = call->arg[2];

@@ -25,7 +25,7 @@ static int64_t kernel_then_continue(struct call *call, int fd)
 	return r ? r : CALL_CONTINUE;
 }
 
-int64_t call_mmap(struct call *call)
+int64_t sys_mmap(struct call *call)
 {
 	if (call->arg[3] & MAP_ANONYMOUS)
 		return CALL_CONTINUE;
@@ -37,14 +37,14 @@ int64_t call_mmap(struct call *call)
 static int64_t answer_kernel_file(struct call *call, struct vfile *file, int number, int flags)
 {
 	CLEANUP_FD int kernel = -1;
-	int64_t r = caller_begin(call);
+	int64_t r = ncall_begin(call);
 	int added;
 
 	if (!r)
 		r = descriptor_kernel_file(call, file, &kernel);
 	if (r)
 		return r;
-	added = call_add_descriptor(call, kernel, number, flags, true);
+	added = ncall_add_descriptor(call, kernel, number, flags, true);
 	return added >= 0 ? CALL_ANSWERED : added == -ENOENT ? CALL_GONE : added;
 }
 
@@ -68,7 +68,7 @@ static int64_t duplicate(struct call *call, int fd, int flags, bool lowest)
 	int64_t r = descriptor_find_anchor(call, fd, &file, &anchor);
 
 	if (!r)
-		r = caller_begin(call);
+		r = ncall_begin(call);
 	if (r)
 		return r;
 	if (lowest && standard_is_free(call))
@@ -77,7 +77,7 @@ static int64_t duplicate(struct call *call, int fd, int flags, bool lowest)
 	return r == CALL_CONTINUE ? answer_kernel_file(call, file, -1, flags) : r;
 }
 
-int64_t call_dup(struct call *call)
+int64_t sys_dup(struct call *call)
 {
 	return duplicate(call, (int)call->arg[0], 0, true);
 }
@@ -103,12 +103,12 @@ static int64_t dup_onto(struct call *call, int from, int to, int flags)
 	return CALL_CONTINUE;
 }
 
-int64_t call_dup2(struct call *call)
+int64_t sys_dup2(struct call *call)
 {
 	return dup_onto(call, (int)call->arg[0], (int)call->arg[1], 0);
 }
 
-int64_t call_dup3(struct call *call)
+int64_t sys_dup3(struct call *call)
 {
 	if ((int)call->arg[2] & ~O_CLOEXEC)
 		return CALL_CONTINUE;
@@ -118,17 +118,27 @@ int64_t call_dup3(struct call *call)
 static int64_t lock_at(struct call *call, const struct vtarget *at, void *arg)
 {
 	int cmd = (int)call->arg[1];
-	struct flock lock;
-	int64_t r = call_get(call, call->arg[2], &lock, sizeof(lock));
+	struct flock lock, want;
+	int64_t r = ncall_get(call, call->arg[2], &lock, sizeof(lock));
 
 	(void)arg;
 	if (r)
 		return r;
 	if (cmd == F_SETLKW || cmd == F_OFD_SETLKW)
-		call_may_block(call);
+		ncall_may_block(call);
+	want = lock;
 	r = vfs_lock(&call->ctx, at->file, cmd, &lock);
+	if (!r && (cmd == F_SETLK || cmd == F_SETLKW) && want.l_type != F_UNLCK) {
+		/* Granted to a process that was gone by then: nobody else would give it back. */
+		call->valid_ns = 0;
+		if (!ncall_waits(call)) {
+			want.l_type = F_UNLCK;
+			vfs_lock(&call->ctx, at->file, F_SETLK, &want);
+			return CALL_GONE;
+		}
+	}
 	if (!r && (cmd == F_GETLK || cmd == F_OFD_GETLK))
-		r = call_put(call, call->arg[2], &lock, sizeof(lock));
+		r = ncall_put(call, call->arg[2], &lock, sizeof(lock));
 	return r;
 }
 
@@ -136,8 +146,7 @@ static int64_t getfl_at(struct call *call, const struct vtarget *at, void *arg)
 {
 	(void)call;
 	(void)arg;
-	/* O_LARGEFILE as the kernel shows it on 64-bit machines. */
-	return vfile_flags(at->file) | (sizeof(long) == 8 ? 0100000 : 0);
+	return vfile_flags(at->file);
 }
 
 static int64_t setfl_at(struct call *call, const struct vtarget *at, void *arg)
@@ -146,7 +155,7 @@ static int64_t setfl_at(struct call *call, const struct vtarget *at, void *arg)
 	return vfs_setfl(&call->ctx, at->file, (int)call->arg[2]);
 }
 
-int64_t call_fcntl(struct call *call)
+int64_t sys_fcntl(struct call *call)
 {
 	int fd = (int)call->arg[0];
 
@@ -179,11 +188,11 @@ static int64_t flock_at(struct call *call, const struct vtarget *at, void *arg)
 {
 	(void)arg;
 	if (!(call->arg[1] & LOCK_NB) && (call->arg[1] & ~(uint64_t)LOCK_NB) != LOCK_UN)
-		call_may_block(call);
+		ncall_may_block(call);
 	return vfs_flock(&call->ctx, at->file, (int)call->arg[1]);
 }
 
-int64_t call_flock(struct call *call)
+int64_t sys_flock(struct call *call)
 {
 	return descriptor_call(call, (int)call->arg[0], FD_OPEN, flock_at, NULL);
 }
@@ -203,7 +212,7 @@ static int64_t fionread_at(struct call *call, const struct vtarget *at, void *ar
 	position = vfs_seek(&call->ctx, at->file, 0, SEEK_CUR);
 	left = position < 0 || (uint64_t)position > attr.size ? 0
 							      : (int)(attr.size - (uint64_t)position);
-	return call_put(call, call->arg[2], &left, sizeof(left));
+	return ncall_put(call, call->arg[2], &left, sizeof(left));
 }
 
 static int64_t notty_at(struct call *call, const struct vtarget *at, void *arg)
@@ -214,7 +223,7 @@ static int64_t notty_at(struct call *call, const struct vtarget *at, void *arg)
 	return -ENOTTY;
 }
 
-int64_t call_ioctl(struct call *call)
+int64_t sys_ioctl(struct call *call)
 {
 	uint32_t request = (uint32_t)call->arg[1];
 
@@ -242,7 +251,7 @@ static int64_t send_rights(struct call *call, uint64_t addr)
 	if (memory_read(call->tid, addr, &msg, sizeof(msg)) || !msg.msg_control ||
 	    msg.msg_controllen < CMSG_LEN(sizeof(int)))
 		return 0;
-	scratch = call_scratch(call);
+	scratch = ncall_scratch(call);
 	if (!scratch)
 		return -ENOMEM;
 	if (msg.msg_controllen > DATA_BYTES)
@@ -266,14 +275,14 @@ static int64_t send_rights(struct call *call, uint64_t addr)
 	return r;
 }
 
-int64_t call_sendmsg(struct call *call)
+int64_t sys_sendmsg(struct call *call)
 {
 	int64_t r = send_rights(call, call->arg[1]);
 
 	return r ? r : CALL_CONTINUE;
 }
 
-int64_t call_sendmmsg(struct call *call)
+int64_t sys_sendmmsg(struct call *call)
 {
 	unsigned n = (unsigned)call->arg[2];
 	int64_t r = 0;

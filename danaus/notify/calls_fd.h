@@ -13,7 +13,7 @@ enum fd_kind {
 /* One call on one descriptor: finds it, begins, and runs fn with the open file as target. */
 int64_t descriptor_call(struct call *call, int fd, enum fd_kind kind, place_fn fn, void *arg);
 
-/* As above, in two steps, for a call that reads memory between: find; caller_begin() is the
+/* As above, in two steps, for a call that reads memory between: find; ncall_begin() is the
  * caller's. */
 int64_t descriptor_open_file(struct call *call, int fd, struct vfile **ret);
 

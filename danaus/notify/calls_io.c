@@ -34,7 +34,7 @@ int64_t descriptor_call(struct call *call, int fd, enum fd_kind kind, place_fn f
 				    : descriptor_find(call, fd, &file);
 
 	if (!r)
-		r = caller_begin(call);
+		r = ncall_begin(call);
 	if (r)
 		return r;
 	at.file = file;
@@ -51,7 +51,7 @@ int64_t file_too_large(struct call *call, int64_t result)
 /* The caller's buffers of a read or write: one, or an iovec array. */
 static int buffers(struct call *call, bool vector, struct memory_iov *iov)
 {
-	struct scratch *scratch = call_scratch(call);
+	struct scratch *scratch = ncall_scratch(call);
 
 	if (!scratch)
 		return -ENOMEM;
@@ -72,7 +72,7 @@ static int64_t begin_io(struct call *call, bool vector, uint64_t offset, struct 
 	if (offset != VFS_AT_POSITION && (int64_t)offset < 0)
 		return -EINVAL;
 	r = buffers(call, vector, iov);
-	return r ? r : caller_begin(call);
+	return r ? r : ncall_begin(call);
 }
 
 static int64_t read_file(struct call *call, bool vector, uint64_t offset)
@@ -85,7 +85,7 @@ static int64_t read_file(struct call *call, bool vector, uint64_t offset)
 
 	if (r)
 		return r;
-	data = call_scratch(call)->data;
+	data = ncall_scratch(call)->data;
 	do {
 		size_t want = iov.total_bytes - done > DATA_BYTES ? DATA_BYTES
 								  : iov.total_bytes - done;
@@ -96,7 +96,7 @@ static int64_t read_file(struct call *call, bool vector, uint64_t offset)
 
 		if (n < 0)
 			return done ? (int64_t)done : n;
-		if (!call_waits(call))
+		if (!ncall_waits(call))
 			return CALL_GONE;
 		moved = memory_scatter(call->tid, &iov, data, (size_t)n);
 		if (moved < n && offset == VFS_AT_POSITION)
@@ -121,15 +121,15 @@ static int64_t write_file(struct call *call, bool vector, uint64_t offset, int f
 
 	if (r)
 		return r;
-	call_need_fsize(call);
-	data = call_scratch(call)->data;
+	ncall_need_fsize(call);
+	data = ncall_scratch(call)->data;
 	do {
 		size_t want = iov.total_bytes - done > DATA_BYTES ? DATA_BYTES
 								  : iov.total_bytes - done;
 		struct iovec local = {data, 0};
 		ssize_t got, n;
 
-		if (!call_waits(call))
+		if (!ncall_waits(call))
 			return CALL_GONE;
 		got = memory_gather(call->tid, &iov, data, want);
 		if (got < 0)
@@ -152,28 +152,28 @@ static int64_t write_file(struct call *call, bool vector, uint64_t offset, int f
 	return (int64_t)done;
 }
 
-int64_t call_read(struct call *call)
+int64_t sys_read(struct call *call)
 {
 	return read_file(call, false, VFS_AT_POSITION);
 }
 
 /* A position of -1 is an error here, where the vfs knows it as "the file's own". */
-int64_t call_pread64(struct call *call)
+int64_t sys_pread64(struct call *call)
 {
 	return (int64_t)call->arg[3] < 0 ? -EINVAL : read_file(call, false, call->arg[3]);
 }
 
-int64_t call_readv(struct call *call)
+int64_t sys_readv(struct call *call)
 {
 	return read_file(call, true, VFS_AT_POSITION);
 }
 
-int64_t call_preadv(struct call *call)
+int64_t sys_preadv(struct call *call)
 {
 	return (int64_t)call->arg[3] < 0 ? -EINVAL : read_file(call, true, call->arg[3]);
 }
 
-int64_t call_preadv2(struct call *call)
+int64_t sys_preadv2(struct call *call)
 {
 	if ((uint32_t)call->arg[5] & ~(uint32_t)RWF_KNOWN)
 		return -EOPNOTSUPP;
@@ -182,27 +182,27 @@ int64_t call_preadv2(struct call *call)
 	return read_file(call, true, call->arg[3]);
 }
 
-int64_t call_write(struct call *call)
+int64_t sys_write(struct call *call)
 {
 	return write_file(call, false, VFS_AT_POSITION, 0);
 }
 
-int64_t call_pwrite64(struct call *call)
+int64_t sys_pwrite64(struct call *call)
 {
 	return (int64_t)call->arg[3] < 0 ? -EINVAL : write_file(call, false, call->arg[3], 0);
 }
 
-int64_t call_writev(struct call *call)
+int64_t sys_writev(struct call *call)
 {
 	return write_file(call, true, VFS_AT_POSITION, 0);
 }
 
-int64_t call_pwritev(struct call *call)
+int64_t sys_pwritev(struct call *call)
 {
 	return (int64_t)call->arg[3] < 0 ? -EINVAL : write_file(call, true, call->arg[3], 0);
 }
 
-int64_t call_pwritev2(struct call *call)
+int64_t sys_pwritev2(struct call *call)
 {
 	if ((uint32_t)call->arg[5] & ~(uint32_t)RWF_KNOWN)
 		return -EOPNOTSUPP;
@@ -217,7 +217,7 @@ static int64_t lseek_at(struct call *call, const struct vtarget *at, void *arg)
 	return vfs_seek(&call->ctx, at->file, (int64_t)call->arg[1], (int)call->arg[2]);
 }
 
-int64_t call_lseek(struct call *call)
+int64_t sys_lseek(struct call *call)
 {
 	return descriptor_call(call, (int)call->arg[0], FD_OPEN, lseek_at, NULL);
 }
@@ -243,7 +243,7 @@ static void to_old_dirents(char *buf, size_t len_bytes)
 static int64_t getdents_at(struct call *call, const struct vtarget *at, void *arg)
 {
 	const bool *old = arg;
-	char *buf = call_scratch(call)->data;
+	char *buf = ncall_scratch(call)->data;
 	size_t cap = (uint32_t)call->arg[2] > DATA_BYTES ? DATA_BYTES : (uint32_t)call->arg[2];
 	uint64_t next;
 	int64_t r;
@@ -253,18 +253,18 @@ static int64_t getdents_at(struct call *call, const struct vtarget *at, void *ar
 		return n;
 	if (*old)
 		to_old_dirents(buf, (size_t)n);
-	r = call_put(call, call->arg[1], buf, (size_t)n);
+	r = ncall_put(call, call->arg[1], buf, (size_t)n);
 	return r ? r : n;
 }
 
-int64_t call_getdents64(struct call *call)
+int64_t sys_getdents64(struct call *call)
 {
 	bool old = false;
 
 	return descriptor_call(call, (int)call->arg[0], FD_OPEN, getdents_at, &old);
 }
 
-int64_t call_getdents(struct call *call)
+int64_t sys_getdents(struct call *call)
 {
 	bool old = true;
 
@@ -275,18 +275,18 @@ static int64_t fsync_at(struct call *call, const struct vtarget *at, void *arg)
 {
 	const bool *data_only = arg;
 
-	call_may_block(call);
+	ncall_may_block(call);
 	return vfs_fsync(&call->ctx, at->file, *data_only);
 }
 
-int64_t call_fsync(struct call *call)
+int64_t sys_fsync(struct call *call)
 {
 	bool data_only = false;
 
 	return descriptor_call(call, (int)call->arg[0], FD_OPEN, fsync_at, &data_only);
 }
 
-int64_t call_fdatasync(struct call *call)
+int64_t sys_fdatasync(struct call *call)
 {
 	bool data_only = true;
 
@@ -296,11 +296,11 @@ int64_t call_fdatasync(struct call *call)
 static int64_t syncfs_at(struct call *call, const struct vtarget *at, void *arg)
 {
 	(void)arg;
-	call_may_block(call);
+	ncall_may_block(call);
 	return vfs_syncfs(&call->ctx, at->file);
 }
 
-int64_t call_syncfs(struct call *call)
+int64_t sys_syncfs(struct call *call)
 {
 	return descriptor_call(call, (int)call->arg[0], FD_OPEN, syncfs_at, NULL);
 }
@@ -316,12 +316,12 @@ static int64_t fallocate_at(struct call *call, const struct vtarget *at, void *a
 		return -EFBIG;
 	if ((vfile_flags(at->file) & O_ACCMODE) == O_RDONLY)
 		return -EBADF;
-	call_need_fsize(call);
+	ncall_need_fsize(call);
 	return file_too_large(call, vfs_allocate(&call->ctx, at->file, (int)call->arg[1],
 						 (uint64_t)offset, (uint64_t)len));
 }
 
-int64_t call_fallocate(struct call *call)
+int64_t sys_fallocate(struct call *call)
 {
 	return descriptor_call(call, (int)call->arg[0], FD_OPEN, fallocate_at, NULL);
 }
@@ -335,7 +335,7 @@ static int64_t nothing_at(struct call *call, const struct vtarget *at, void *arg
 }
 
 /* Advice that the service has no use for. */
-int64_t call_nothing(struct call *call)
+int64_t sys_nothing(struct call *call)
 {
 	return descriptor_call(call, (int)call->arg[0], FD_OPEN, nothing_at, NULL);
 }
@@ -350,7 +350,7 @@ static int64_t by_kernel(struct call *call, int a, int b)
 	return r ? r : CALL_CONTINUE;
 }
 
-int64_t call_kernel_02(struct call *call)
+int64_t sys_kernel_02(struct call *call)
 {
 	return by_kernel(call, (int)call->arg[0], (int)call->arg[2]);
 }
@@ -377,11 +377,11 @@ static int64_t copy(struct call *call, int in_fd, uint64_t in_addr, int out_fd, 
 		return -EFAULT;
 	if ((in_addr && (int64_t)in_offset < 0) || (out_addr && (int64_t)out_offset < 0))
 		return -EINVAL;
-	r = caller_begin(call);
+	r = ncall_begin(call);
 	if (r)
 		return r;
-	call_need_fsize(call);
-	call_may_block(call);
+	ncall_need_fsize(call);
+	ncall_may_block(call);
 	n = vfs_copy(&call->ctx, in, in_offset, out, out_offset,
 		     len_bytes > MEMORY_TOTAL_MAX ? MEMORY_TOTAL_MAX : len_bytes);
 	if (n < 0)
@@ -389,14 +389,14 @@ static int64_t copy(struct call *call, int in_fd, uint64_t in_addr, int out_fd, 
 	call->bytes = (uint64_t)n;
 	in_offset += (uint64_t)n;
 	out_offset += (uint64_t)n;
-	if (in_addr && (r = call_put(call, in_addr, &in_offset, 8)))
+	if (in_addr && (r = ncall_put(call, in_addr, &in_offset, 8)))
 		return r;
-	if (out_addr && (r = call_put(call, out_addr, &out_offset, 8)))
+	if (out_addr && (r = ncall_put(call, out_addr, &out_offset, 8)))
 		return r;
 	return n;
 }
 
-int64_t call_copy_file_range(struct call *call)
+int64_t sys_copy_file_range(struct call *call)
 {
 	if ((uint32_t)call->arg[5])
 		return -EINVAL;
@@ -404,7 +404,7 @@ int64_t call_copy_file_range(struct call *call)
 		    call->arg[4]);
 }
 
-int64_t call_sendfile(struct call *call)
+int64_t sys_sendfile(struct call *call)
 {
 	return copy(call, (int)call->arg[1], call->arg[2], (int)call->arg[0], 0, call->arg[3]);
 }

@@ -23,7 +23,7 @@ static int64_t make_at(struct call *call, const struct vtarget *at, void *arg)
 	const struct make *make = arg;
 	struct attr attr;
 
-	call_need_umask(call);
+	ncall_need_umask(call);
 	return vfs_make(&call->ctx, at, make->mode, make->rdev, make->content, &attr);
 }
 
@@ -39,12 +39,12 @@ static int64_t mkdir_path(struct call *call, int dirfd, uint64_t path, uint64_t 
 	return make_path(call, dirfd, path, &make);
 }
 
-int64_t call_mkdir(struct call *call)
+int64_t sys_mkdir(struct call *call)
 {
 	return mkdir_path(call, AT_FDCWD, call->arg[0], call->arg[1]);
 }
 
-int64_t call_mkdirat(struct call *call)
+int64_t sys_mkdirat(struct call *call)
 {
 	return mkdir_path(call, (int)call->arg[0], call->arg[1], call->arg[2]);
 }
@@ -69,19 +69,19 @@ static int64_t mknod_path(struct call *call, int dirfd, uint64_t path, uint64_t 
 	return make_path(call, dirfd, path, &make);
 }
 
-int64_t call_mknod(struct call *call)
+int64_t sys_mknod(struct call *call)
 {
 	return mknod_path(call, AT_FDCWD, call->arg[0], call->arg[1], call->arg[2]);
 }
 
-int64_t call_mknodat(struct call *call)
+int64_t sys_mknodat(struct call *call)
 {
 	return mknod_path(call, (int)call->arg[0], call->arg[1], call->arg[2], call->arg[3]);
 }
 
 static int64_t symlink_path(struct call *call, uint64_t content, int dirfd, uint64_t path)
 {
-	struct scratch *scratch = call_scratch(call);
+	struct scratch *scratch = ncall_scratch(call);
 	CLEANUP_PLACE struct place place = {0};
 	struct make make = {.mode = S_IFLNK | 0777};
 	int64_t r;
@@ -95,16 +95,16 @@ static int64_t symlink_path(struct call *call, uint64_t content, int dirfd, uint
 	if (memory_string(call->tid, content, scratch->path2, WIRE_PATH_MAX) <= 0)
 		return CALL_CONTINUE; /* the kernel says why */
 	make.content = scratch->path2;
-	r = caller_begin(call);
+	r = ncall_begin(call);
 	return r ? r : place_run(call, scratch->path, &place, make_at, &make);
 }
 
-int64_t call_symlink(struct call *call)
+int64_t sys_symlink(struct call *call)
 {
 	return symlink_path(call, call->arg[0], AT_FDCWD, call->arg[1]);
 }
 
-int64_t call_symlinkat(struct call *call)
+int64_t sys_symlinkat(struct call *call)
 {
 	return symlink_path(call, call->arg[0], (int)call->arg[1], call->arg[2]);
 }
@@ -122,17 +122,17 @@ static int64_t unlink_path(struct call *call, int dirfd, uint64_t path, bool dir
 			  &directory);
 }
 
-int64_t call_unlink(struct call *call)
+int64_t sys_unlink(struct call *call)
 {
 	return unlink_path(call, AT_FDCWD, call->arg[0], false);
 }
 
-int64_t call_rmdir(struct call *call)
+int64_t sys_rmdir(struct call *call)
 {
 	return unlink_path(call, AT_FDCWD, call->arg[0], true);
 }
 
-int64_t call_unlinkat(struct call *call)
+int64_t sys_unlinkat(struct call *call)
 {
 	if (call->arg[2] & ~(uint64_t)AT_REMOVEDIR & UINT32_MAX)
 		return CALL_CONTINUE;
@@ -146,7 +146,7 @@ static int64_t two_paths(struct call *call, int olddir, uint64_t old, unsigned o
 						 const struct vtarget *new, unsigned flags),
 			 unsigned flags)
 {
-	struct scratch *scratch = call_scratch(call);
+	struct scratch *scratch = ncall_scratch(call);
 	CLEANUP_PLACE struct place from = {0};
 	CLEANUP_PLACE struct place to = {0};
 	int64_t r;
@@ -158,7 +158,7 @@ static int64_t two_paths(struct call *call, int olddir, uint64_t old, unsigned o
 		r = place_resolve(call, newdir, new, PLACE_NAME | AT_SYMLINK_NOFOLLOW,
 				  scratch->path2, &to);
 	if (!r)
-		r = caller_begin(call);
+		r = ncall_begin(call);
 	if (r)
 		return r;
 	r = fn(&call->ctx, &from.target, &to.target, flags);
@@ -184,12 +184,12 @@ static int64_t link_paths(struct call *call, int olddir, uint64_t old, int newdi
 	return two_paths(call, olddir, old, oldflags, newdir, new, link_fn, 0);
 }
 
-int64_t call_link(struct call *call)
+int64_t sys_link(struct call *call)
 {
 	return link_paths(call, AT_FDCWD, call->arg[0], AT_FDCWD, call->arg[1], 0);
 }
 
-int64_t call_linkat(struct call *call)
+int64_t sys_linkat(struct call *call)
 {
 	return link_paths(call, (int)call->arg[0], call->arg[1], (int)call->arg[2], call->arg[3],
 			  (unsigned)call->arg[4]);
@@ -202,18 +202,18 @@ static int64_t rename_paths(struct call *call, int olddir, uint64_t old, int new
 			 vfs_rename, flags);
 }
 
-int64_t call_rename(struct call *call)
+int64_t sys_rename(struct call *call)
 {
 	return rename_paths(call, AT_FDCWD, call->arg[0], AT_FDCWD, call->arg[1], 0);
 }
 
-int64_t call_renameat(struct call *call)
+int64_t sys_renameat(struct call *call)
 {
 	return rename_paths(call, (int)call->arg[0], call->arg[1], (int)call->arg[2], call->arg[3],
 			    0);
 }
 
-int64_t call_renameat2(struct call *call)
+int64_t sys_renameat2(struct call *call)
 {
 	return rename_paths(call, (int)call->arg[0], call->arg[1], (int)call->arg[2], call->arg[3],
 			    (unsigned)call->arg[4]);
@@ -250,7 +250,7 @@ static int64_t watch_at(struct call *call, const struct vtarget *at, void *arg)
 	return r < 0 ? -errno : r;
 }
 
-int64_t call_inotify_add_watch(struct call *call)
+int64_t sys_inotify_add_watch(struct call *call)
 {
 	return place_call(call, AT_FDCWD, call->arg[1],
 			  call->arg[2] & IN_DONT_FOLLOW ? AT_SYMLINK_NOFOLLOW : 0, watch_at, NULL);

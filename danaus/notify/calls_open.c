@@ -35,7 +35,7 @@ static int64_t give(struct call *call, struct vfile *file, int flags)
 		return r;
 	/* No number of ours: the kernel's own file, in the lowest free one. */
 	if (!descriptor_kernel_file(call, file, &kernel)) {
-		added = call_add_descriptor(call, kernel, -1, flags, true);
+		added = ncall_add_descriptor(call, kernel, -1, flags, true);
 		if (added >= 0)
 			return CALL_ANSWERED;
 		return added == -ENOENT ? CALL_GONE : added;
@@ -50,7 +50,7 @@ static int64_t open_at(struct call *call, const struct vtarget *at, void *arg)
 	int64_t r;
 
 	if (creates(how->flags))
-		call_need_umask(call);
+		ncall_need_umask(call);
 	r = vfs_open(&call->ctx, at, how->flags & ~O_CLOEXEC, how->mode, &file, NULL);
 	if (r == -VFS_ESPECIAL)
 		return CALL_CONTINUE;
@@ -73,22 +73,22 @@ static int64_t open_path(struct call *call, int dirfd, uint64_t path, uint64_t f
 			  &how);
 }
 
-int64_t call_open(struct call *call)
+int64_t sys_open(struct call *call)
 {
 	return open_path(call, AT_FDCWD, call->arg[0], call->arg[1], call->arg[2]);
 }
 
-int64_t call_openat(struct call *call)
+int64_t sys_openat(struct call *call)
 {
 	return open_path(call, (int)call->arg[0], call->arg[1], call->arg[2], call->arg[3]);
 }
 
-int64_t call_creat(struct call *call)
+int64_t sys_creat(struct call *call)
 {
 	return open_path(call, AT_FDCWD, call->arg[0], O_CREAT | O_WRONLY | O_TRUNC, call->arg[1]);
 }
 
-int64_t call_openat2(struct call *call)
+int64_t sys_openat2(struct call *call)
 {
 	struct open_how how;
 
@@ -96,6 +96,8 @@ int64_t call_openat2(struct call *call)
 	    memory_read(call->tid, call->arg[2], &how, sizeof(how)))
 		return CALL_CONTINUE;
 	/* RESOLVE_* restrictions, and what is not valid: the kernel's walk decides. */
+	if (how.resolve)
+		call->dirfd[0] = (int)call->arg[0];
 	if (how.resolve || (how.flags & ~(uint64_t)OPEN_FLAGS) || (how.mode & ~07777ull) ||
 	    (how.mode && !creates(how.flags)))
 		return CALL_CONTINUE;

@@ -72,7 +72,7 @@ static int64_t stat_at(struct call *call, const struct vtarget *at, void *arg)
 	if (r)
 		return r;
 	fill_stat(&call->container->map, &attr, &st);
-	return call_put(call, *to, &st, sizeof(st));
+	return ncall_put(call, *to, &st, sizeof(st));
 }
 
 static int64_t statx_at(struct call *call, const struct vtarget *at, void *arg)
@@ -85,24 +85,24 @@ static int64_t statx_at(struct call *call, const struct vtarget *at, void *arg)
 	if (r)
 		return r;
 	fill_statx(&call->container->map, &attr, &stx);
-	return call_put(call, *to, &stx, sizeof(stx));
+	return ncall_put(call, *to, &stx, sizeof(stx));
 }
 
-int64_t call_stat(struct call *call)
+int64_t sys_stat(struct call *call)
 {
 	uint64_t to = call->arg[1];
 
 	return place_call(call, AT_FDCWD, call->arg[0], 0, stat_at, &to);
 }
 
-int64_t call_lstat(struct call *call)
+int64_t sys_lstat(struct call *call)
 {
 	uint64_t to = call->arg[1];
 
 	return place_call(call, AT_FDCWD, call->arg[0], AT_SYMLINK_NOFOLLOW, stat_at, &to);
 }
 
-int64_t call_newfstatat(struct call *call)
+int64_t sys_newfstatat(struct call *call)
 {
 	uint64_t to = call->arg[2];
 	unsigned flags = (unsigned)call->arg[3];
@@ -113,7 +113,7 @@ int64_t call_newfstatat(struct call *call)
 			  &to);
 }
 
-int64_t call_statx(struct call *call)
+int64_t sys_statx(struct call *call)
 {
 	uint64_t to = call->arg[4];
 	unsigned flags = (unsigned)call->arg[2], mask = (unsigned)call->arg[3];
@@ -126,7 +126,7 @@ int64_t call_statx(struct call *call)
 			  flags & (AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW), statx_at, &to);
 }
 
-int64_t call_fstat(struct call *call)
+int64_t sys_fstat(struct call *call)
 {
 	uint64_t to = call->arg[1];
 
@@ -156,17 +156,17 @@ static int64_t access_path(struct call *call, int dirfd, uint64_t path, uint64_t
 	return place_call(call, dirfd, path, flags & ~(unsigned)AT_EACCESS, access_at, &a);
 }
 
-int64_t call_access(struct call *call)
+int64_t sys_access(struct call *call)
 {
 	return access_path(call, AT_FDCWD, call->arg[0], call->arg[1], 0);
 }
 
-int64_t call_faccessat(struct call *call)
+int64_t sys_faccessat(struct call *call)
 {
 	return access_path(call, (int)call->arg[0], call->arg[1], call->arg[2], 0);
 }
 
-int64_t call_faccessat2(struct call *call)
+int64_t sys_faccessat2(struct call *call)
 {
 	return access_path(call, (int)call->arg[0], call->arg[1], call->arg[2],
 			   (unsigned)call->arg[3]);
@@ -195,17 +195,17 @@ static int64_t statfs_at(struct call *call, const struct vtarget *at, void *arg)
 	    .f_flags = (__fsword_t)v.f_flag | 0x20, /* ST_VALID: the kernel's own mark */
 	};
 	memcpy(&s.f_fsid, &v.f_fsid, sizeof(s.f_fsid));
-	return call_put(call, *to, &s, sizeof(s));
+	return ncall_put(call, *to, &s, sizeof(s));
 }
 
-int64_t call_statfs(struct call *call)
+int64_t sys_statfs(struct call *call)
 {
 	uint64_t to = call->arg[1];
 
 	return place_call(call, AT_FDCWD, call->arg[0], 0, statfs_at, &to);
 }
 
-int64_t call_fstatfs(struct call *call)
+int64_t sys_fstatfs(struct call *call)
 {
 	uint64_t to = call->arg[1];
 
@@ -220,9 +220,9 @@ struct readlink_arg {
 static int64_t readlink_at(struct call *call, const struct vtarget *at, void *arg)
 {
 	const struct readlink_arg *a = arg;
-	char *buf = call_scratch(call)->data;
+	char *buf = ncall_scratch(call)->data;
 	ssize_t n = vfs_readlink(&call->ctx, at, buf, a->cap_bytes);
-	int64_t r = n > 0 ? call_put(call, a->to, buf, (size_t)n) : 0;
+	int64_t r = n > 0 ? ncall_put(call, a->to, buf, (size_t)n) : 0;
 
 	return r ? r : n;
 }
@@ -237,12 +237,12 @@ static int64_t readlink_path(struct call *call, int dirfd, uint64_t path, unsign
 	return place_call(call, dirfd, path, flags | AT_SYMLINK_NOFOLLOW, readlink_at, &a);
 }
 
-int64_t call_readlink(struct call *call)
+int64_t sys_readlink(struct call *call)
 {
 	return readlink_path(call, AT_FDCWD, call->arg[0], 0, call->arg[1], (int)call->arg[2]);
 }
 
-int64_t call_readlinkat(struct call *call)
+int64_t sys_readlinkat(struct call *call)
 {
 	int dirfd = (int)call->arg[0];
 

@@ -9,31 +9,31 @@
 #include "danaus/notify/calls_fd.h"
 #include "danaus/notify/resolve.h"
 
-int64_t call_rights(struct call *call)
+int64_t sys_rights(struct call *call)
 {
-	call_changes(call, true);
+	ncall_changes(call, true);
 	return CALL_CONTINUE;
 }
 
-int64_t call_fs_state(struct call *call)
+int64_t sys_fs_state(struct call *call)
 {
-	call_changes(call, false);
+	ncall_changes(call, false);
 	return CALL_CONTINUE;
 }
 
-int64_t call_fchdir(struct call *call)
+int64_t sys_fchdir(struct call *call)
 {
 	int64_t r = descriptor_to_kernel(call, (int)call->arg[0]);
 
 	if (r)
 		return r;
-	call_changes(call, false);
+	ncall_changes(call, false);
 	return CALL_CONTINUE;
 }
 
 /* Its identity is read again when the new program makes its first call. A program that is one of
  * its own descriptors (fexecve(3)) has to be a file that the kernel can read. */
-int64_t call_exec(struct call *call)
+int64_t sys_exec(struct call *call)
 {
 	char path[64];
 	const char *rest;
@@ -44,38 +44,38 @@ int64_t call_exec(struct call *call)
 		fd = path_descriptor(path, 0, &rest);
 	if (fd >= 0 && !*rest && (r = descriptor_to_kernel(call, fd)))
 		return r;
-	call_changes(call, false);
+	ncall_changes(call, false);
 	return CALL_CONTINUE;
 }
 
-int64_t call_execveat(struct call *call)
+int64_t sys_execveat(struct call *call)
 {
 	int64_t r = descriptor_to_kernel(call, (int)call->arg[0]);
 
 	if (r)
 		return r;
-	call_changes(call, false);
+	ncall_changes(call, false);
 	return CALL_CONTINUE;
 }
 
 /* From here on its threads may differ in what is remembered per process. */
-int64_t call_unshare(struct call *call)
+int64_t sys_unshare(struct call *call)
 {
-	int64_t r = call_caller(call);
+	int64_t r = ncall_caller(call);
 
 	if (r)
 		return r;
-	call_changes(call, true);
+	ncall_changes(call, true);
 	caller_never_remember(call->caller);
 	return CALL_CONTINUE;
 }
 
-int64_t call_prlimit(struct call *call)
+int64_t sys_prlimit(struct call *call)
 {
 	if (!call->arg[2])
 		return CALL_CONTINUE;
 	if ((int)call->arg[0])
 		atomic_store(&call->door->fsize_never, true);
-	call_changes(call, false);
+	ncall_changes(call, false);
 	return CALL_CONTINUE;
 }

@@ -40,14 +40,14 @@ static int64_t on(struct call *call, place_fn fn, struct xattr *x)
 static int64_t get_at(struct call *call, const struct vtarget *at, void *arg)
 {
 	struct xattr *x = arg;
-	char *data = call_scratch(call)->data;
+	char *data = ncall_scratch(call)->data;
 	ssize_t n;
 	int64_t r = read_name(call, call->arg[1], x);
 
 	if (r)
 		return r;
 	n = vfs_getxattr(&call->ctx, at, x->name, data, x->len_bytes);
-	r = n > 0 && x->len_bytes ? call_put(call, x->value, data, (size_t)n) : 0;
+	r = n > 0 && x->len_bytes ? ncall_put(call, x->value, data, (size_t)n) : 0;
 	return r ? r : n;
 }
 
@@ -56,7 +56,7 @@ static size_t capped(uint64_t len_bytes)
 	return len_bytes > XATTR_SIZE_MAX ? XATTR_SIZE_MAX : len_bytes;
 }
 
-int64_t call_getxattr(struct call *call)
+int64_t sys_getxattr(struct call *call)
 {
 	struct xattr x = {.value = call->arg[2], .len_bytes = capped(call->arg[3])};
 
@@ -66,7 +66,7 @@ int64_t call_getxattr(struct call *call)
 static int64_t set_at(struct call *call, const struct vtarget *at, void *arg)
 {
 	struct xattr *x = arg;
-	char *data = call_scratch(call)->data;
+	char *data = ncall_scratch(call)->data;
 	int64_t r;
 
 	if (x->flags & ~3)
@@ -76,11 +76,11 @@ static int64_t set_at(struct call *call, const struct vtarget *at, void *arg)
 		return r;
 	if (x->len_bytes > XATTR_SIZE_MAX)
 		return -E2BIG;
-	r = call_get(call, x->value, data, x->len_bytes);
+	r = ncall_get(call, x->value, data, x->len_bytes);
 	return r ? r : vfs_setxattr(&call->ctx, at, x->name, data, x->len_bytes, x->flags);
 }
 
-int64_t call_setxattr(struct call *call)
+int64_t sys_setxattr(struct call *call)
 {
 	struct xattr x = {
 	    .value = call->arg[2], .len_bytes = call->arg[3], .flags = (int)call->arg[4]};
@@ -91,14 +91,14 @@ int64_t call_setxattr(struct call *call)
 static int64_t list_at(struct call *call, const struct vtarget *at, void *arg)
 {
 	struct xattr *x = arg;
-	char *data = call_scratch(call)->data;
+	char *data = ncall_scratch(call)->data;
 	ssize_t n = vfs_listxattr(&call->ctx, at, data, x->len_bytes);
-	int64_t r = n > 0 && x->len_bytes ? call_put(call, x->value, data, (size_t)n) : 0;
+	int64_t r = n > 0 && x->len_bytes ? ncall_put(call, x->value, data, (size_t)n) : 0;
 
 	return r ? r : n;
 }
 
-int64_t call_listxattr(struct call *call)
+int64_t sys_listxattr(struct call *call)
 {
 	struct xattr x = {.value = call->arg[1], .len_bytes = capped(call->arg[2])};
 
@@ -113,7 +113,7 @@ static int64_t remove_at(struct call *call, const struct vtarget *at, void *arg)
 	return r ? r : vfs_removexattr(&call->ctx, at, x->name);
 }
 
-int64_t call_removexattr(struct call *call)
+int64_t sys_removexattr(struct call *call)
 {
 	struct xattr x = {0};
 

@@ -42,7 +42,7 @@ int64_t descriptor_find_anchor(struct call *call, int fd, struct vfile **ret, in
 	struct anchors *anchors = call->container->pool->anchors;
 	CLEANUP_FD int copy = -1;
 	struct stat st;
-	int64_t r = call_caller(call);
+	int64_t r = ncall_caller(call);
 
 	if (r)
 		return r;
@@ -109,7 +109,7 @@ int64_t descriptor_give_anchor(struct call *call, int anchor, int flags)
 		}
 		if (copy != -EBADF)
 			break;
-		r = call_add_descriptor(call, anchor, number, flags, true);
+		r = ncall_add_descriptor(call, anchor, number, flags, true);
 		if (r >= 0) {
 			caller->next_number = number;
 			result = CALL_ANSWERED;
@@ -202,14 +202,14 @@ int64_t descriptor_to_kernel(struct call *call, int fd)
 	r = descriptor_find(call, fd, &file);
 	if (r)
 		return r == CALL_CONTINUE ? 0 : r;
-	r = caller_begin(call);
+	r = ncall_begin(call);
 	if (!r)
 		r = descriptor_kernel_file(call, file, &kernel);
 	vfile_unref(file);
 	if (r)
 		return r == CALL_CONTINUE ? 0 : r;
 	pthread_mutex_lock(&call->caller->numbers);
-	added = call_add_descriptor(call, kernel, fd, cloexec_of(call, fd), false);
+	added = ncall_add_descriptor(call, kernel, fd, cloexec_of(call, fd), false);
 	pthread_mutex_unlock(&call->caller->numbers);
 	if (added < 0)
 		return added == -ENOENT ? CALL_GONE : added;

@@ -30,8 +30,9 @@ struct call {
 	int nr;
 	pid_t tid; /* host */
 	const struct call_row *row;
-	struct caller *caller; /* NULL until call_caller() */
-	struct vctx ctx;       /* after caller_begin() */
+	struct caller *caller; /* NULL until ncall_caller() */
+	int dirfd[2];	       /* of ours, which the call's paths start at; 0: none */
+	struct vctx ctx;       /* after ncall_begin() */
 	uint64_t valid_ns;     /* when the caller last was seen to wait */
 	uint64_t bytes;	       /* moved, for the statistics */
 	bool served;	       /* the door did it, not the kernel */
@@ -101,33 +102,33 @@ struct notify {
 /* supervisor.c */
 
 /* Makes sure that another thread receives while this call sleeps. */
-void call_may_block(struct call *call);
+void ncall_may_block(struct call *call);
 /* A receiver's buffers. NULL: no memory. */
-struct scratch *call_scratch(struct call *call);
+struct scratch *ncall_scratch(struct call *call);
 /* Puts fd into the caller as number (or the lowest free one, number -1) and, when answer is set,
  * returns from the system call with that number. flags: O_CLOEXEC. The number, or a negative
  * errno (-ENOENT: the caller went away). */
-int call_add_descriptor(struct call *call, int fd, int number, int flags, bool answer);
+int ncall_add_descriptor(struct call *call, int fd, int number, int flags, bool answer);
 
 /* caller.c */
 
 /* Sets call->caller. 0, CALL_GONE or CALL_CONTINUE. */
-int64_t call_caller(struct call *call);
+int64_t ncall_caller(struct call *call);
 /* Everything of the program's memory has been read: makes the identity and the vctx, and looks
  * whether the caller still waits. After this the call may act. 0, CALL_GONE, CALL_CONTINUE. */
-int64_t caller_begin(struct call *call);
-/* The program's memory after caller_begin(): memory_write() and memory_read(), but for a caller that
+int64_t ncall_begin(struct call *call);
+/* The program's memory after ncall_begin(): memory_write() and memory_read(), but for a caller that
  * still waits: a thread's number must not have become another program's while the call was slow.
  * 0, -EFAULT, CALL_GONE. */
-int64_t call_put(struct call *call, uint64_t addr, const void *buf, size_t len_bytes);
-int64_t call_get(struct call *call, uint64_t addr, void *buf, size_t len_bytes);
-bool call_waits(struct call *call);
+int64_t ncall_put(struct call *call, uint64_t addr, const void *buf, size_t len_bytes);
+int64_t ncall_get(struct call *call, uint64_t addr, void *buf, size_t len_bytes);
+bool ncall_waits(struct call *call);
 /* Gives back what the above took. */
-void caller_end(struct call *call);
+void ncall_end(struct call *call);
 /* The file creation mask into ctx: only calls that create need it. */
-void call_need_umask(struct call *call);
+void ncall_need_umask(struct call *call);
 /* RLIMIT_FSIZE into ctx: only calls that make files longer need it. */
-void call_need_fsize(struct call *call);
+void ncall_need_fsize(struct call *call);
 /* The caller's root is the container's, in the container's mount namespace. */
 bool caller_root_plain(struct call *call);
 /* Where relative paths start. CWD_INSIDE: *ret_node is a new reference. CWD_ABOVE: the path, which
@@ -135,7 +136,7 @@ bool caller_root_plain(struct call *call);
 enum caller_cwd caller_cwd(struct call *call, struct vnode **ret_node, char *ret_above);
 void caller_unref(struct caller *caller);
 /* The caller is about to change its identity (rights) or its fs state, should it be known. */
-void call_changes(struct call *call, bool rights);
+void ncall_changes(struct call *call, bool rights);
 /* Nothing of this process's fs state is remembered again. */
 void caller_never_remember(struct caller *caller);
 /* Thread tid is back: what it changed is changed. For each call while door->npending. */

@@ -71,7 +71,7 @@ static int64_t start_absolute(struct call *call, const char *path, unsigned flag
 	int fd;
 
 	if (volume) {
-		r = call_caller(call);
+		r = ncall_caller(call);
 		if (r)
 			return r;
 		if (!caller_root_plain(call))
@@ -83,7 +83,7 @@ static int64_t start_absolute(struct call *call, const char *path, unsigned flag
 		return CALL_CONTINUE;
 	if (path_descriptor(path, 0, &rest) < call->container->fd_base && path[1] == 'd')
 		return CALL_CONTINUE;
-	r = call_caller(call);
+	r = ncall_caller(call);
 	if (r)
 		return r;
 	fd = path_descriptor(path, process_ns_pid(call->caller->process), &rest);
@@ -99,11 +99,11 @@ static int64_t start_absolute(struct call *call, const char *path, unsigned flag
 
 static int64_t start_at_cwd(struct call *call, char *path, unsigned flags, struct place *place)
 {
-	struct scratch *scratch = call_scratch(call);
+	struct scratch *scratch = ncall_scratch(call);
 	char above[MOUNT_PATH_MAX];
 	struct volume *volume;
 	const char *rest;
-	int64_t r = call_caller(call);
+	int64_t r = ncall_caller(call);
 
 	if (r)
 		return r;
@@ -152,6 +152,7 @@ int64_t place_resolve(struct call *call, int dirfd, uint64_t path_addr, unsigned
 	r = descriptor_find(call, dirfd, &place->file);
 	if (r)
 		return r;
+	call->dirfd[call->dirfd[0] != 0] = dirfd;
 	place->target.file = place->file;
 	place->target.path = buf;
 	return 0;
@@ -190,7 +191,7 @@ int64_t place_run(struct call *call, char *buf, struct place *place, place_fn fn
 int64_t place_call(struct call *call, int dirfd, uint64_t path_addr, unsigned flags, place_fn fn,
 		   void *arg)
 {
-	struct scratch *scratch = call_scratch(call);
+	struct scratch *scratch = ncall_scratch(call);
 	CLEANUP_PLACE struct place place = {0};
 	int64_t r;
 
@@ -198,6 +199,6 @@ int64_t place_call(struct call *call, int dirfd, uint64_t path_addr, unsigned fl
 		return CALL_CONTINUE;
 	r = place_resolve(call, dirfd, path_addr, flags, scratch->path, &place);
 	if (!r)
-		r = caller_begin(call);
+		r = ncall_begin(call);
 	return r ? r : place_run(call, scratch->path, &place, fn, arg);
 }

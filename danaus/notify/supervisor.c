@@ -27,6 +27,7 @@
 
 #include "danaus/base/cleanup.h"
 #include "danaus/base/log.h"
+#include "danaus/notify/descriptor.h"
 #include "danaus/notify/signals.h"
 #include "danaus/server/stats.h"
 
@@ -43,7 +44,7 @@
 #define LONG_CALL_NS   10000000ull /* from here on the caller is looked after */
 
 static int64_t (*const handlers[CALL_COUNT])(struct call *call) = {
-#define SC(name, when, handler, op) [CALL_##name] = call_##handler,
+#define SC(name, when, handler, op) [CALL_##name] = sys_##handler,
 #include "danaus/notify/syscalls.def"
 #undef SC
 };
@@ -128,7 +129,7 @@ static void listener_more(struct listener *listener)
 	pthread_mutex_unlock(&door->lock);
 }
 
-void call_may_block(struct call *call)
+void ncall_may_block(struct call *call)
 {
 	struct listener *listener = call->receiver->listener;
 
@@ -136,14 +137,14 @@ void call_may_block(struct call *call)
 		listener_more(listener);
 }
 
-struct scratch *call_scratch(struct call *call)
+struct scratch *ncall_scratch(struct call *call)
 {
 	if (!call->receiver->scratch)
 		call->receiver->scratch = malloc(sizeof(struct scratch));
 	return call->receiver->scratch;
 }
 
-int call_add_descriptor(struct call *call, int fd, int number, int flags, bool answer)
+int ncall_add_descriptor(struct call *call, int fd, int number, int flags, bool answer)
 {
 	struct seccomp_notif_addfd add = {
 	    .id = call->id,
@@ -175,6 +176,19 @@ static void answer(struct call *call, int64_t result)
 		response.val = result;
 	while (ioctl(call->listener, SECCOMP_IOCTL_NOTIF_SEND, &response) && errno == EINTR)
 		;
+}
+
+/* The kernel goes on with a call whose path starts at a directory that only we know: it gets one of
+ * its own there. */
+static int64_t continue_from(struct call *call)
+{
+	for (int i = 0; i < 2; i++) {
+		int64_t r = descriptor_to_kernel(call, call->dirfd[i]);
+
+		if (r)
+			return r;
+	}
+	return CALL_CONTINUE;
 }
 
 static void serve(struct receiver *receiver, const struct seccomp_notif *request)
@@ -215,16 +229,18 @@ static void serve(struct receiver *receiver, const struct seccomp_notif *request
 		result = signals_interrupted(call.tid);
 		if (result)
 			break;
-		caller_end(&call);
+		ncall_end(&call);
 		result = handlers[index](&call);
 	}
+	if (result == CALL_CONTINUE && call.dirfd[0])
+		result = continue_from(&call);
 	answer(&call, result);
 	/* A call that goes on to the kernel counts where it got a kernel file for that. */
 	if (call.served && result != CALL_GONE &&
 	    (result != CALL_CONTINUE || call.row->op == WIRE_KERNEL_FILE))
 		stats_count(DOOR_NOTIFY, call.row->op, started, call.bytes,
 			    result < 0 && result > CALL_GONE ? (int)result : 0);
-	caller_end(&call);
+	ncall_end(&call);
 	atomic_store_explicit(&receiver->since, 0, memory_order_release);
 }
 
