@@ -255,7 +255,7 @@ static uint32_t own_tid(void)
 
 void request_init(struct wire_request *request, unsigned op)
 {
-	memset(request, 0, offsetof(struct wire_request, set_attr));
+	__builtin_memset(request, 0, offsetof(struct wire_request, set_attr));
 	request->op = (uint16_t)op;
 	request->version = WIRE_VERSION;
 	request->tid = own_tid();
