@@ -13,10 +13,9 @@
 #include <linux/futex.h>
 #include <linux/limits.h>
 #include <linux/mman.h>
-#include <linux/resource.h>
+#include <asm/resource.h>
 #include <linux/stat.h>
 #include <asm/statfs.h>
-#include <linux/time.h>
 #include <linux/uio.h>
 #include <linux/xattr.h>
 #include <stdbool.h>
@@ -35,6 +34,15 @@
 #define AT_REMOVEDIR	    0x200
 #define AT_SYMLINK_FOLLOW   0x400
 #define AT_EMPTY_PATH	    0x1000
+#endif
+#ifndef S_IFMT /* under glibc's headers (unit tests) linux/stat.h leaves them to it */
+#define S_IFMT	  00170000
+#define S_IFLNK	  0120000
+#define S_IFREG	  0100000
+#define S_IFDIR	  0040000
+#define S_IFIFO	  0010000
+#define S_ISDIR(m) (((m)&S_IFMT) == S_IFDIR)
+#define S_ISREG(m) (((m)&S_IFMT) == S_IFREG)
 #endif
 #ifndef LOCK_SH
 #define LOCK_SH 1

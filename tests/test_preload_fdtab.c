@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The descriptor table against a service that only counts. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "preload/fdtab.h"
+
+#define BASE 200
+
+struct root root = {.fd_base = BASE, .socket = -1, .anchor = -1};
+__thread struct thread thread;
+
+static struct mount_table table = {.fd_base = BASE, .light_limit = BASE + 200, .notify = 1};
+static struct shm_slot slot;
+static char payload[64];
+static int closed, named, kernel;
+static uint32_t last_closed;
+
+int root_start(void)
+{
+	return ROOT_ON;
+}
+
+void root_forked(void)
+{
+}
+
+void lock_take(uint64_t *ret_signals)
+{
+	*ret_signals = 0;
+}
+
+void lock_give(const uint64_t *signals)
+{
+}
+
+void limit_raise(void)
+{
+}
+
+int channel_attach(void)
+{
+	return 0;
+}
+
+void request_init(struct wire_request *request, unsigned op)
+{
+	*request = (struct wire_request){.op = (uint16_t)op};
+}
+
+int call_begin(struct call *call, unsigned op)
+{
+	*call = (struct call){&slot, payload, 0};
+	request_init(&slot.request, op);
+	return 0;
+}
+
+int call_run(struct call *call)
+{
+	if (slot.request.op == WIRE_CLOSE) {
+		closed++;
+		last_closed = slot.request.handle;
+	}
+	return 0;
+}
+
+void call_end(struct call *call)
+{
+}
+
+/* Any file will do for a name or a kernel file. */
+int socket_request(struct wire_request *request, const char *path, int send_fd,
+		   struct wire_reply *ret_reply, int *ret_fd)
+{
+	*(request->op == WIRE_NAME ? &named : &kernel) += 1;
+	*ret_fd = (int)SYS4(openat, AT_FDCWD, "/dev/zero", O_RDONLY | O_CLOEXEC, 0);
+	return *ret_fd < 0 ? *ret_fd : 0;
+}
+
+static bool is_open(int fd)
+{
+	return SYS(fcntl, fd, F_GETFD, 0) >= 0;
+}
+
+static int open_new(uint32_t handle, bool cloexec)
+{
+	return fd_install(ofile_new(handle, O_RDWR, S_IFREG | 0644), 0, cloexec);
+}
+
+static int close_one(int fd)
+{
+	int error = 0;
+
+	assert_int_equal(fd_close(fd, &error), 1);
+	return error;
+}
+
+static int setup(void **state)
+{
+	atomic_store(&root.table, &table);
+	root.state = ROOT_ON;
+	root.anchor = (int)SYS4(openat, AT_FDCWD, "/dev/null", O_PATH | O_CLOEXEC, 0);
+	return fdtab_start();
+}
+
+static void a_closed_number_serves_again(void **state)
+{
+	int fd = open_new(7, false), again;
+
+	closed = 0;
+	assert_true(fd >= BASE);
+	assert_true(fd_is_ours(fd));
+	close_one(fd);
+	assert_int_equal(closed, 1);
+	assert_int_equal(last_closed, 7);
+	assert_false(fd_is_ours(fd));
+	assert_int_equal(fd_find(fd, &(struct ofile *){NULL}), -EBADF);
+	again = open_new(8, false);
+	assert_int_equal(again, fd);
+	close_one(again);
+}
+
+static void the_last_number_closes_the_file(void **state)
+{
+	struct ofile *file;
+	int fd = open_new(9, false), other;
+
+	closed = 0;
+	assert_int_equal(fd_find(fd, &file), 1);
+	other = fd_install(file, BASE + 50, true);
+	assert_true(other >= BASE + 50);
+	assert_int_equal(fd_cloexec(fd), 0);
+	assert_int_equal(fd_cloexec(other), 1);
+	close_one(fd);
+	assert_int_equal(closed, 0);
+	assert_true(fd_is_ours(other));
+	close_one(other);
+	assert_int_equal(closed, 1);
+}
+
+static void a_call_under_way_keeps_the_file(void **state)
+{
+	struct ofile *file;
+	int fd = open_new(10, false);
+
+	closed = 0;
+	assert_int_equal(fd_find(fd, &file), 1);
+	close_one(fd);
+	assert_int_equal(closed, 0);
+	ofile_put(file);
+	assert_int_equal(closed, 1);
+}
+
+static void guarded_numbers_stay(void **state)
+{
+	int fd = (int)SYS(fcntl, root.anchor, F_DUPFD_CLOEXEC, BASE + 100), error;
+
+	fdtab_guard(fd);
+	assert_int_equal(fd_close(fd, &error), -EBADF);
+	assert_true(is_open(fd));
+	assert_int_equal(fd_install_at(ofile_new(1, 0, 0), fd, false), -EBADF);
+	fdtab_unguard(fd);
+	SYS(close, fd, 0, 0);
+}
+
+static void names_keep_number_and_flag(void **state)
+{
+	int fd = open_new(11, false), other = open_new(12, true);
+
+	named = 0;
+	fd_export_all(true);
+	assert_int_equal(named, 1);
+	assert_int_equal(SYS(fcntl, fd, F_GETFD, 0), 0);
+	fd_export_all(false);
+	assert_int_equal(named, 2);
+	assert_int_equal(SYS(fcntl, other, F_GETFD, 0), FD_CLOEXEC);
+	assert_int_equal(fd_cloexec(fd), -ENOENT);
+	fd_export_all(false);
+	assert_int_equal(named, 2);
+	assert_true(fd_is_ours(fd));
+	close_one(fd);
+	assert_false(is_open(fd));
+	close_one(other);
+}
+
+static void without_a_notify_door_files_become_the_kernels(void **state)
+{
+	int fd = open_new(13, false);
+
+	table.notify = 0;
+	closed = kernel = 0;
+	fd_export_all(false);
+	table.notify = 1;
+	assert_int_equal(kernel, 1);
+	assert_int_equal(closed, 1);
+	assert_int_equal(fd_find(fd, &(struct ofile *){NULL}), 0);
+	assert_int_equal(fd_close(fd, &(int){0}), 0);
+	SYS(close, fd, 0, 0);
+}
+
+static void a_child_knows_no_handle(void **state)
+{
+	int fd = open_new(14, false), light = open_new(15, false);
+
+	fd_export(fd);
+	closed = 0;
+	fdtab_forked();
+	assert_int_equal(closed, 0);
+	assert_true(is_open(fd));
+	assert_false(is_open(light));
+	SYS(close, fd, 0, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_closed_number_serves_again),
+	    cmocka_unit_test(the_last_number_closes_the_file),
+	    cmocka_unit_test(a_call_under_way_keeps_the_file),
+	    cmocka_unit_test(guarded_numbers_stay),
+	    cmocka_unit_test(names_keep_number_and_flag),
+	    cmocka_unit_test(without_a_notify_door_files_become_the_kernels),
+	    cmocka_unit_test(a_child_knows_no_handle),
+	};
+
+	return cmocka_run_group_tests(tests, setup, NULL);
+}
