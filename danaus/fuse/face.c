@@ -246,6 +246,7 @@ int face_start(struct container *container, struct volume *volume, int *ret_moun
 	face->container = container;
 	face->volume = volume;
 	face->root_fd = -1;
+	face->nodes_limit = FACE_NODES_LIMIT;
 	face->service = cred_root();
 	r = face_nodes_init(&face->nodes, vfs_instance_root(volume->instance));
 	if (r < 0) {

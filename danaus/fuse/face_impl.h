@@ -28,7 +28,8 @@
 
 #define FACE_IO_MAX	 (1u << 20) /* bytes of one read or write */
 #define FACE_THREADS_MAX 256
-#define FACE_WAITERS_MAX 128 /* calls blocked on a lock; more are -ENOLCK */
+#define FACE_NODES_LIMIT 8192u /* inodes that the kernel may remember without using them */
+#define FACE_WAITERS_MAX 128   /* calls blocked on a lock; more are -ENOLCK */
 
 struct face_node {
 	uint64_t id;	     /* slot | generation: never reused for another inode; 1 is the root */
@@ -82,6 +83,7 @@ struct face_mount {
 	uint64_t init_unique;
 
 	struct face_nodes nodes;
+	uint32_t nodes_limit;
 
 	pthread_mutex_t kernel_fd_lock; /* one face_kernel_fd() at a time */
 	pthread_mutex_t lock;		/* below here */

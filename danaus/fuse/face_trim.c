@@ -12,8 +12,6 @@
 
 #include "danaus/base/log.h"
 
-#define NODES_LIMIT  8192u
-#define TRIM_EVERY   1024u /* new inodes */
 #define PRUNE_MAX    512u
 #define NOTIFY_PRUNE 9
 
@@ -40,7 +38,7 @@ static void trim(void *arg)
 	unsigned asked = 0, n;
 	int r = 0;
 
-	while (asked < NODES_LIMIT && r == 0) {
+	while (asked < face->nodes_limit && r == 0) {
 		n = face_nodes_idle(&face->nodes, ids, PRUNE_MAX);
 		if (n == 0)
 			break;
@@ -63,8 +61,9 @@ void face_trim(struct face_mount *face)
 	uint32_t made = __atomic_load_n(&nodes->made, __ATOMIC_RELAXED);
 	bool go;
 
-	if (used < NODES_LIMIT ||
-	    made - atomic_load_explicit(&face->trimmed_at, memory_order_relaxed) < TRIM_EVERY)
+	if (used < face->nodes_limit ||
+	    made - atomic_load_explicit(&face->trimmed_at, memory_order_relaxed) <
+		face->nodes_limit / 8)
 		return;
 	pthread_mutex_lock(&face->lock);
 	go = !face->trimming && !face->stopping;

@@ -25,6 +25,8 @@ extern struct world w;
 #define world_run(tests)                                                                           \
 	(world_possible() ? cmocka_run_group_tests(tests, world_setup, world_teardown) : 77)
 bool world_possible(void);
+/* Makes the directory; for a child's world of which the parent cleans up. */
+void world_base(void);
 /* cmocka's group fixtures. */
 int world_setup(void **state);
 int world_teardown(void **state);
