@@ -4,6 +4,8 @@
 #include <linux/posix_acl.h>
 #include <pthread.h>
 #include <grp.h>
+#include <sched.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <time.h>
@@ -457,11 +459,12 @@ static void opening_again_needs_no_host(void **state)
 
 /* Rights */
 
-#define OUTCOMES 10
+#define OUTCOMES 18
 
-/* What a user may do with "x" in "dir", as errnos. */
-static void try_on_host(const char *dir, int *out)
+/* What somebody may do with "x" in "dir", as errnos. ids: what he may try to give x to. */
+static void try_on_host(const char *dir, const uid_t *ids, int *out)
 {
+	const struct timespec then[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
 	char path[128], other[160];
 	int fd, n = 0;
 
@@ -474,14 +477,26 @@ static void try_on_host(const char *dir, int *out)
 	TRY(fd = open(path, O_WRONLY | O_CLOEXEC));
 	if (fd >= 0)
 		close(fd);
+	TRY(fd = open(path, O_RDONLY | O_NOATIME | O_CLOEXEC));
+	if (fd >= 0)
+		close(fd);
 	TRY(faccessat(AT_FDCWD, path, X_OK, AT_EACCESS));
-	TRY(chmod(path, 0644));
+	TRY(faccessat(AT_FDCWD, path, R_OK | W_OK, 0));
+	TRY(chmod(path, 02755));
+	TRY(utimensat(AT_FDCWD, path, then, 0));
+	TRY(utimensat(AT_FDCWD, path, NULL, 0));
+	TRY(setxattr(path, "user.a", "1", 1, 0));
+	TRY(chown(path, -1, ids[1]));
+	TRY(chown(path, ids[0], -1));
 	TRY(truncate(path, 1));
 	TRY(fd = open(other, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600));
 	if (fd >= 0) {
 		close(fd);
 		unlink(other);
 	}
+	TRY(mknod(other, S_IFCHR | 0600, makedev(1, 3)));
+	if (!out[n - 1])
+		unlink(other);
 	TRY(fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	if (fd >= 0)
 		close(fd);
@@ -495,15 +510,24 @@ static void try_on_host(const char *dir, int *out)
 #undef TRY
 }
 
-static void try_on_volume(struct world *w, struct vctx *ctx, int *out)
+static void try_on_volume(struct world *w, struct vctx *ctx, const uid_t *ids, int *out)
 {
 	struct vtarget x = env_at(&w->env, "dir/x"), dir = env_at(&w->env, "dir"),
 		       other = env_at(&w->env, "dir/new");
-	struct setattr mode = {.set = ATTR_MODE, .attr.mode = 0644},
-		       size = {.set = ATTR_SIZE, .attr.size = 1};
+	struct setattr mode = {.set = ATTR_MODE, .attr.mode = 02755},
+		       size = {.set = ATTR_SIZE, .attr.size = 1},
+		       then = {.set = ATTR_ATIME | ATTR_MTIME},
+		       now = {.set = ATTR_ATIME | ATTR_MTIME}, group = {.set = ATTR_GID},
+		       owner = {.set = ATTR_UID};
 	struct vfile *file;
 	int n = 0;
 
+	then.attr.atime.tv_sec = then.attr.mtime.tv_sec = 1;
+	now.attr.atime.tv_nsec = now.attr.mtime.tv_nsec = UTIME_NOW;
+	group.attr.gid = -1;
+	owner.attr.uid = -1;
+	idmap_gid_out(ctx->cred->map, ids[1], &group.attr.gid);
+	idmap_uid_out(ctx->cred->map, ids[0], &owner.attr.uid);
 #define TRY(expression) out[n++] = -(expression)
 	TRY(vfs_open(ctx, &x, O_RDONLY, 0, &file, NULL));
 	if (!out[n - 1])
@@ -511,14 +535,26 @@ static void try_on_volume(struct world *w, struct vctx *ctx, int *out)
 	TRY(vfs_open(ctx, &x, O_WRONLY, 0, &file, NULL));
 	if (!out[n - 1])
 		vfile_unref(file);
+	TRY(vfs_open(ctx, &x, O_RDONLY | O_NOATIME, 0, &file, NULL));
+	if (!out[n - 1])
+		vfile_unref(file);
 	TRY(vfs_access(ctx, &x, X_OK, true));
+	TRY(vfs_access(ctx, &x, R_OK | W_OK, false));
 	TRY(vfs_setattr(ctx, &x, &mode, NULL));
+	TRY(vfs_setattr(ctx, &x, &then, NULL));
+	TRY(vfs_setattr(ctx, &x, &now, NULL));
+	TRY(vfs_setxattr(ctx, &x, "user.a", "1", 1, 0));
+	TRY(vfs_setattr(ctx, &x, &group, NULL));
+	TRY(vfs_setattr(ctx, &x, &owner, NULL));
 	TRY(vfs_setattr(ctx, &x, &size, NULL));
 	TRY(vfs_open(ctx, &other, O_CREAT | O_EXCL | O_WRONLY, 0600, &file, NULL));
 	if (!out[n - 1]) {
 		vfile_unref(file);
 		vfs_unlink(ctx, &other, false);
 	}
+	TRY(vfs_make(ctx, &other, S_IFCHR | 0600, makedev(1, 3), NULL, NULL));
+	if (!out[n - 1])
+		vfs_unlink(ctx, &other, false);
 	TRY(vfs_open(ctx, &dir, O_RDONLY | O_DIRECTORY, 0, &file, NULL));
 	if (!out[n - 1])
 		vfile_unref(file);
@@ -532,20 +568,25 @@ static void try_on_volume(struct world *w, struct vctx *ctx, int *out)
 #undef TRY
 }
 
-static void prepare(const char *dir, mode_t dir_mode, mode_t mode, uid_t owner)
+struct matrix {
+	mode_t dir_mode, mode;
+	uid_t dir_owner, owner;
+};
+
+static void prepare(const char *dir, const struct matrix *m)
 {
 	char path[128];
 
 	snprintf(path, sizeof(path), "%s/x", dir);
 	assert_int_equal(mkdir(dir, 0700), 0);
 	assert_int_equal(mknod(path, S_IFREG | 0600, 0), 0);
-	assert_int_equal(chown(path, owner, 1000), 0);
-	assert_int_equal(chmod(path, mode), 0);
-	assert_int_equal(chown(dir, 0, 1001), 0);
-	assert_int_equal(chmod(dir, dir_mode), 0);
+	assert_int_equal(chown(path, m->owner, m->owner), 0);
+	assert_int_equal(chmod(path, m->mode), 0);
+	assert_int_equal(chown(dir, m->dir_owner, 1001), 0);
+	assert_int_equal(chmod(dir, m->dir_mode), 0);
 }
 
-static void prepare_volume(struct world *w, mode_t dir_mode, mode_t mode, uid_t owner)
+static void prepare_volume(struct world *w, const struct matrix *m)
 {
 	struct vtarget dir = env_at(&w->env, "dir"), x = env_at(&w->env, "dir/x");
 	struct setattr set = {.set = ATTR_UID | ATTR_GID | ATTR_MODE};
@@ -553,69 +594,188 @@ static void prepare_volume(struct world *w, mode_t dir_mode, mode_t mode, uid_t 
 
 	assert_int_equal(vfs_make(ctx, &dir, S_IFDIR | 0700, 0, NULL, NULL), 0);
 	assert_int_equal(vfs_make(ctx, &x, S_IFREG | 0600, 0, NULL, NULL), 0);
-	set.attr = (struct attr){.uid = owner, .gid = 1000, .mode = mode};
+	set.attr = (struct attr){.uid = m->owner, .gid = m->owner, .mode = m->mode};
 	assert_int_equal(vfs_setattr(ctx, &x, &set, NULL), 0);
-	set.attr = (struct attr){.uid = 0, .gid = 1001, .mode = dir_mode};
+	set.attr = (struct attr){.uid = m->dir_owner, .gid = 1001, .mode = m->dir_mode};
 	assert_int_equal(vfs_setattr(ctx, &dir, &set, NULL), 0);
 	cred_assume_service();
 }
 
-static void nobody_may_more_than_on_the_host(void **state)
+static void clear_volume(struct world *w)
+{
+	struct vtarget dir = env_at(&w->env, "dir"), x = env_at(&w->env, "dir/x"),
+		       left = env_at(&w->env, "dir/new");
+
+	/* Through the volume, so that its cache knows. */
+	vfs_unlink(&w->env.ctx, &x, false);
+	vfs_unlink(&w->env.ctx, &left, false);
+	assert_int_equal(vfs_unlink(&w->env.ctx, &dir, true), 0);
+	cred_assume_service();
+}
+
+/* The identities, each taken on by a process that then does what it is told. */
+
+static int be_user(void)
+{
+	return setgroups(0, NULL) || setresgid(1000, 1000, 1000) || setresuid(1000, 1000, 1000);
+}
+
+static int be_other(void)
+{
+	static const gid_t groups[] = {1000};
+
+	return setgroups(1, groups) || setresgid(1001, 1001, 1001) || setresuid(1001, 1001, 1001);
+}
+
+static int keep_caps(uint64_t keep)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {{keep, keep, 0}, {keep >> 32, keep >> 32, 0}};
+
+	return syscall(SYS_capset, &head, data);
+}
+
+static int be_bare_root(void)
+{
+	return setgroups(0, NULL) || keep_caps(0);
+}
+
+static int be_container_root(void)
+{
+	return setgroups(0, NULL) ||
+	       keep_caps(CAP_BIT(CAP_CHOWN) | CAP_BIT(CAP_DAC_OVERRIDE) | CAP_BIT(CAP_FSETID) |
+			 CAP_BIT(CAP_FOWNER) | CAP_BIT(CAP_SETFCAP));
+}
+
+static int be_reader(void)
+{
+	return setgroups(0, NULL) || keep_caps(CAP_BIT(CAP_DAC_READ_SEARCH));
+}
+
+static int be_namespace(void)
+{
+	return unshare(CLONE_NEWUSER);
+}
+
+struct actor {
+	pid_t pid;
+	int to, from;
+};
+
+static bool map_ids(pid_t pid)
+{
+	static const char *const names[] = {"uid_map", "gid_map"};
+	char path[64];
+
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/proc/%d/%s", pid, names[i]);
+		CLEANUP_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+		if (fd < 0 || write(fd, "0 100000 65536", 14) != 14)
+			return false;
+	}
+	return true;
+}
+
+/* False when the identity is not to be had here. */
+static bool actor_start(int (*be)(void), const char *dir, const uid_t *ids, struct actor *ret)
+{
+	int to[2], from[2], out[OUTCOMES];
+	char c = 0;
+
+	assert_int_equal(pipe2(to, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(from, O_CLOEXEC), 0);
+	ret->pid = fork();
+	if (!ret->pid) {
+		close(to[1]);
+		close(from[0]);
+		umask(022);
+		c = !be();
+		if (write(from[1], &c, 1) != 1 || read(to[0], &c, 1) != 1)
+			_exit(1);
+		/* Its ids are mapped now. */
+		if (be == be_namespace &&
+		    (setgroups(0, NULL) || setresgid(0, 0, 0) || setresuid(0, 0, 0)))
+			_exit(1);
+		for (;;) {
+			if (write(from[1], &c, 1) != 1 || read(to[0], &c, 1) != 1)
+				_exit(0);
+			try_on_host(dir, ids, out);
+			if (write(from[1], out, sizeof(out)) != sizeof(out))
+				_exit(1);
+		}
+	}
+	close(to[0]);
+	close(from[1]);
+	ret->to = to[1];
+	ret->from = from[0];
+	return read(ret->from, &c, 1) == 1 && c && (be != be_namespace || map_ids(ret->pid)) &&
+	       write(ret->to, &c, 1) == 1 && read(ret->from, &c, 1) == 1;
+}
+
+static void actor_end(struct actor *actor)
+{
+	close(actor->to);
+	close(actor->from);
+	waitpid(actor->pid, NULL, 0);
+}
+
+static void compare_all(struct world *w, struct actor *actor, const char *dir, const uid_t *ids)
 {
 	static const mode_t dir_modes[] = {0777, 0755, 0771, 01777, 0575, 0700};
 	static const mode_t modes[] = {0644, 0600, 0060, 0006, 0711, 0000, 0464};
+	static const uid_t owners[] = {1000, 0, 100005};
+	struct cred *cred = NULL;
+	struct vctx ctx;
+	char c = 1;
+
+	assert_int_equal(cred_of_thread(actor->pid, NULL, &cred), 0);
+	ctx = env_ctx(cred, 5);
+	for (unsigned i = 0; i < 6 * 7 * 3; i++) {
+		const struct matrix m = {dir_modes[i % 6], modes[i / 6 % 7], i % 4 ? 0 : 100000,
+					 owners[i / 42]};
+		int ours[OUTCOMES], theirs[OUTCOMES];
+
+		prepare_volume(w, &m);
+		prepare(dir, &m);
+		assert_int_equal(write(actor->to, &c, 1), 1);
+		assert_int_equal(read(actor->from, theirs, sizeof(theirs)), sizeof(theirs));
+		assert_int_equal(read(actor->from, &c, 1), 1);
+		try_on_volume(w, &ctx, ids, ours);
+		cred_assume_service();
+		for (int n = 0; n < OUTCOMES; n++) {
+			if (ours[n] != theirs[n])
+				print_error("directory %o of %u, file %o of %u, by %u with %lx, "
+					    "try %d: volume %d, host %d\n",
+					    m.dir_mode, m.dir_owner, m.mode, m.owner, cred->fsuid,
+					    cred->caps, n, ours[n], theirs[n]);
+			assert_int_equal(ours[n], theirs[n]);
+		}
+		env_remove_tree(dir);
+		clear_volume(w);
+	}
+	cred_unref(cred);
+}
+
+static void nobody_may_more_than_on_the_host(void **state)
+{
+	static int (*const identities[])(void) = {be_user,   be_other,	   be_bare_root,
+						  be_reader, be_namespace, be_container_root};
+	static const uid_t ids[] = {7, 1001};
 	struct world *w = *state;
 	char plain[64], dir[80];
-	int pipes[2];
 
 	snprintf(plain, sizeof(plain), "%s/danaus-matrix-XXXXXX", env_base());
 	assert_non_null(mkdtemp(plain));
 	assert_int_equal(chmod(plain, 0755), 0);
 	snprintf(dir, sizeof(dir), "%s/dir", plain);
-	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-	for (unsigned i = 0; i < 6 * 7 * 2 * 2; i++) {
-		mode_t dir_mode = dir_modes[i % 6], mode = modes[i / 6 % 7];
-		uid_t owner = i / 42 % 2 ? 1000 : 0;
-		struct cred *who = i / 84 ? w->other : w->user;
-		struct vctx ctx = env_ctx(who, 5);
-		int ours[OUTCOMES], theirs[OUTCOMES];
-		pid_t pid;
+	for (size_t i = 0; i < sizeof(identities) / sizeof(identities[0]); i++) {
+		struct actor actor;
 
-		cred_assume_service();
-		prepare_volume(w, dir_mode, mode, owner);
-		prepare(dir, dir_mode, mode, owner);
-		pid = fork();
-		if (!pid) {
-			if (setgroups(0, NULL) || setresgid(who->fsgid, who->fsgid, who->fsgid) ||
-			    setresuid(who->fsuid, who->fsuid, who->fsuid))
-				_exit(1);
-			try_on_host(dir, theirs);
-			_exit(write(pipes[1], theirs, sizeof(theirs)) != sizeof(theirs));
-		}
-		waitpid(pid, NULL, 0);
-		assert_int_equal(read(pipes[0], theirs, sizeof(theirs)), sizeof(theirs));
-		try_on_volume(w, &ctx, ours);
-		for (int n = 0; n < OUTCOMES; n++) {
-			if (ours[n] != theirs[n])
-				print_error("directory %o, file %o of %u, by %u, try %d: volume "
-					    "%d, host %d\n",
-					    dir_mode, mode, owner, who->fsuid, n, ours[n],
-					    theirs[n]);
-			assert_int_equal(ours[n], theirs[n]);
-		}
-		cred_assume_service();
-		env_remove_tree(dir);
-		/* Through the volume, so that its cache knows. */
-		struct vtarget x = env_at(&w->env, "dir/x"), d = env_at(&w->env, "dir"),
-			       left = env_at(&w->env, "dir/new");
-
-		vfs_unlink(&w->env.ctx, &x, false);
-		vfs_unlink(&w->env.ctx, &left, false);
-		assert_int_equal(vfs_unlink(&w->env.ctx, &d, true), 0);
-		cred_assume_service();
+		if (actor_start(identities[i], dir, ids, &actor))
+			compare_all(w, &actor, dir, ids);
+		actor_end(&actor);
 	}
-	close(pipes[0]);
-	close(pipes[1]);
 	env_remove_tree(plain);
 }
 

@@ -11,18 +11,18 @@
 
 #include "danaus/base/fd.h"
 
-/* The sticky bit asks for the victim's owner, the rest for the directory's. */
+/* What counts for taking name out of dir: the sticky bit asks for its owner, the rest for the
+ * directory's. A name that is not there has none that could be in the way. */
 static uint64_t removal_caps(const struct cred *cred, const struct ls_node *dir, const char *name)
 {
-	uint64_t caps = local_caps(cred, dir);
+	uint64_t owner = cred->caps, caps = local_caps(cred, dir);
 	struct stat st;
 
 	if (!cred->map || (!cred->map->nuid && !cred->map->ngid))
 		return caps;
-	if (fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return caps;
-	return (caps & ~CAP_BIT(CAP_FOWNER)) |
-	       (cred_caps_for(cred, st.st_uid, st.st_gid) & CAP_BIT(CAP_FOWNER));
+	if (!fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW))
+		owner = cred_caps_for(cred, st.st_uid, st.st_gid);
+	return (caps & ~CAP_BIT(CAP_FOWNER)) | (owner & CAP_BIT(CAP_FOWNER));
 }
 
 int local_make(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
@@ -130,15 +130,15 @@ int local_link(struct libservice *ls, const struct cred *cred, struct ls_node *n
 {
 	struct local *local = (struct local *)ls;
 	char buf[LOCAL_PROC_NAME_MAX];
-	uint64_t caps;
+	uint64_t caps, own;
 	int r = local_check_name(name);
 
 	if (r < 0)
 		return r;
-	/* protected_hardlinks asks for the inode, the rest for the directory. */
-	caps = local_caps(cred, dir);
-	if (caps)
-		caps &= local_caps(cred, node);
+	/* protected_hardlinks asks for the inode (CAP_FOWNER, or else that it may be read and
+	 * written), the rest for the directory. Where only one of the two counts, the stricter. */
+	own = local_caps(cred, node);
+	caps = (local_caps(cred, dir) & own & ~CAP_BIT(CAP_FOWNER)) | (own & CAP_BIT(CAP_FOWNER));
 	r = cred_assume(cred, caps);
 	if (r < 0)
 		return r;
@@ -170,9 +170,7 @@ int local_rename(struct libservice *ls, const struct cred *cred, struct ls_node 
 		r = local_check_name(newname);
 	if (r < 0)
 		return r;
-	caps = removal_caps(cred, dir, name);
-	if (caps)
-		caps &= removal_caps(cred, newdir, newname);
+	caps = removal_caps(cred, dir, name) & removal_caps(cred, newdir, newname);
 	r = cred_assume(cred, caps);
 	if (r < 0)
 		return r;
