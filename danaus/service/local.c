@@ -418,19 +418,24 @@ static const struct libservice_ops local_ops = {
 
 /* The source with what is mounted below it now, as a detached tree of our own: what the host mounts
  * or unmounts there later changes nothing, as with a bind mount. Without the right to mount, the
- * directory itself. */
+ * directory itself. The config edit has checked where dir leads and resolved its symlinks: one that
+ * is there now was put there since, by somebody who may write to a directory on the way. */
 static int open_source(const char *dir)
 {
 	struct mount_attr private = {.propagation = MS_PRIVATE};
-	int fd = syscall(SYS_open_tree, AT_FDCWD, dir,
-			 OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+			       .resolve = RESOLVE_NO_SYMLINKS};
+	CLEANUP_FD int plain = syscall(SYS_openat2, AT_FDCWD, dir, &how, sizeof(how));
+	int fd;
 
+	if (plain < 0)
+		return -1;
+	fd = syscall(SYS_open_tree, plain, "",
+		     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
 	if (fd >= 0 && syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &private,
 			       sizeof(private)) < 0)
 		fd = fd_close(fd);
-	if (fd < 0)
-		fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return fd;
+	return fd < 0 ? STEAL_FD(plain) : fd;
 }
 
 int local_new(const char *dir, struct libservice **ret, struct err *err)
