@@ -10,6 +10,7 @@
 #include <grp.h>
 #include <limits.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -611,7 +612,7 @@ static char *dump(struct world *w)
 
 /* The differential. */
 
-static uint64_t rng;
+static __thread uint64_t rng;
 
 static unsigned pick(unsigned n)
 {
@@ -951,6 +952,56 @@ static void one_union_writes_a_branch(void **state)
 	world_close(&w);
 }
 
+static char *dump_closed(struct world *w)
+{
+	char *text;
+
+	world_open(w);
+	text = dump(w);
+	world_close(w);
+	return text;
+}
+
+struct worker {
+	pthread_t thread;
+	struct world *world;
+	unsigned number;
+};
+
+static void *work(void *arg)
+{
+	struct worker *worker = arg;
+	struct op op;
+
+	rng = worker->number * 0x9e3779b97f4a7c15ull + 1;
+	for (unsigned i = 0; i < 400; i++) {
+		random_op(&op);
+		op.user = 0;
+		do_union(worker->world, &op);
+	}
+	return NULL;
+}
+
+static void threads_leave_what_the_branches_say(void **state)
+{
+	struct worker workers[4];
+	struct world w;
+
+	fresh(&w, "mkdir -p a/a/b a/b/c b/a/c b/c/a; for d in a/a a/a/b a/b b/a/c b/c; do "
+		  "for f in d e; do echo $d > $d/$f; done; done; touch a/e b/e b/d");
+	world_open(&w);
+	for (unsigned i = 0; i < 4; i++) {
+		workers[i] = (struct worker){.world = &w, .number = i + 1};
+		assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+	}
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(workers[i].thread, NULL);
+	CLEANUP_FREE char *live = dump(&w);
+	world_close(&w);
+	CLEANUP_FREE char *left = dump_closed(&w);
+	assert_string_equal(live, left);
+}
+
 /* Faults and crashes. */
 
 static struct libservice_ops plain_ops, full_ops;
@@ -986,16 +1037,6 @@ static int open_faulty(struct world *w, struct fault_plan *plan, bool simple)
 	for (unsigned i = 0; r < 0 && i < 3; i++)
 		ls_free(branch[i]);
 	return r;
-}
-
-static char *dump_closed(struct world *w)
-{
-	char *text;
-
-	world_open(w);
-	text = dump(w);
-	world_close(w);
-	return text;
 }
 
 struct crash {
@@ -1145,6 +1186,7 @@ int main(void)
 	    cmocka_unit_test(inode_numbers_are_unique_and_stay),
 	    cmocka_unit_test(listings_hold_while_names_change),
 	    cmocka_unit_test(one_union_writes_a_branch),
+	    cmocka_unit_test(threads_leave_what_the_branches_say),
 	    cmocka_unit_test(no_fault_shows_half_a_change),
 	    cmocka_unit_test(failing_starts_leave_the_branches_alone),
 	};

@@ -362,6 +362,77 @@ static int op_syncfs(struct libservice *ls)
 	return r;
 }
 
+/* Unmounting flushes, which a cluster that is down does not let end: it gets a thread of its own,
+ * which is left behind when it takes too long. */
+struct goodbye {
+	struct ceph_mount_info *mount;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool done, left; /* lock */
+};
+
+static void goodbye_free(struct goodbye *bye)
+{
+	pthread_mutex_destroy(&bye->lock);
+	pthread_cond_destroy(&bye->changed);
+	free(bye);
+}
+
+static void *say_goodbye(void *arg)
+{
+	struct goodbye *bye = arg;
+	bool left;
+
+	ceph_unmount(bye->mount);
+	ceph_release(bye->mount);
+	pthread_mutex_lock(&bye->lock);
+	bye->done = true;
+	left = bye->left;
+	pthread_cond_signal(&bye->changed);
+	pthread_mutex_unlock(&bye->lock);
+	if (left)
+		goodbye_free(bye);
+	return NULL;
+}
+
+static void unmount(struct ceph *fs)
+{
+	struct goodbye *bye = calloc(1, sizeof(*bye));
+	struct timespec end;
+	pthread_t thread;
+	bool done;
+
+	if (bye) {
+		bye->mount = fs->mount;
+		pthread_mutex_init(&bye->lock, NULL);
+		pthread_cond_init(&bye->changed, NULL);
+	}
+	if (!bye || pthread_create(&thread, NULL, say_goodbye, bye)) {
+		if (bye)
+			goodbye_free(bye);
+		ceph_unmount(fs->mount);
+		ceph_release(fs->mount);
+		return;
+	}
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += fs->timeout_s;
+	pthread_mutex_lock(&bye->lock);
+	while (!bye->done && pthread_cond_timedwait(&bye->changed, &bye->lock, &end) != ETIMEDOUT)
+		;
+	done = bye->done;
+	bye->left = !done;
+	pthread_mutex_unlock(&bye->lock);
+	if (done) {
+		pthread_join(thread, NULL);
+		goodbye_free(bye);
+		return;
+	}
+	pthread_detach(thread);
+	log_error("ceph: client.%s at %s: the cluster did not take what was left to flush "
+		  "within %u s",
+		  fs->id, fs->dir, fs->timeout_s);
+}
+
 /* Everything that is left, mounted or not. */
 static void op_free(struct libservice *ls)
 {
@@ -376,13 +447,8 @@ static void op_free(struct libservice *ls)
 		pthread_mutex_unlock(&fs->watch_lock);
 		pthread_join(fs->watch, NULL);
 	}
-	if (fs->mount) {
-		if (atomic_load(&fs->stalled))
-			ceph_abort_conn(fs->mount);
-		else
-			ceph_unmount(fs->mount);
-		ceph_release(fs->mount);
-	}
+	if (fs->mount)
+		unmount(fs);
 	for (unsigned i = 0; i < CEPH_BUCKETS; i++)
 		pthread_mutex_destroy(&fs->bucket[i].lock);
 	pthread_rwlock_destroy(&fs->mount_lock);

