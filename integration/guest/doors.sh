@@ -87,6 +87,7 @@ for w in $kinds; do
 	expect "$w" "lock w 0 1" EAGAIN
 	all "unlock 0 0" ok
 	# POSIX: any close of the file by the process drops all its locks on it
+	echo "dropped by a close: $w"
 	expect "$w" "lock w 0 0" ok
 	expect "$w" "cat /data/f" "<glibc>..end-go"
 	all "lock r 0 0" ok
