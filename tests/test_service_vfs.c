@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <grp.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -274,6 +275,37 @@ static void the_cache_has_a_bound(void **state)
 	vfs_count(w->env.vfs, &counts);
 	assert_true(counts.nodes <= 8192 + 64);
 	vfs_trim(w->env.vfs);
+}
+
+static void used_up_descriptors_come_from_the_cache(void **state)
+{
+	struct world *w = *state;
+	struct rlimit old, few;
+	struct vfile *file;
+	struct attr attr;
+	char name[32];
+
+	for (int i = 0; i < 600; i++) {
+		snprintf(name, sizeof(name), "%d", i);
+		assert_int_equal(mknod(env_host(&w->env, name), S_IFREG | 0600, 0), 0);
+		if (i < 200)
+			assert_int_equal(env_stat(&w->env, &w->env.ctx, name, &attr), 0);
+	}
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	few = old;
+	few.rlim_cur = env_count_fds() + 10;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	for (int i = 0; i < 600; i++) {
+		snprintf(name, sizeof(name), "%d", i);
+		assert_int_equal(env_stat(&w->env, &w->env.ctx, name, &attr), 0);
+		assert_int_equal(env_open(&w->env, &w->env.ctx, name, O_RDWR, 0, &file), 0);
+		vfile_unref(file);
+		snprintf(name, sizeof(name), "new%d", i);
+		assert_int_equal(
+		    env_open(&w->env, &w->env.ctx, name, O_RDWR | O_CREAT, 0600, &file), 0);
+		vfile_unref(file);
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
 }
 
 /* Open files */
@@ -1126,6 +1158,7 @@ int main(void)
 	    TEST(our_changes_are_seen_at_once),
 	    TEST(others_changes_are_seen_soon),
 	    TEST(the_cache_has_a_bound),
+	    TEST(used_up_descriptors_come_from_the_cache),
 	    TEST(unlinked_files_live_until_the_last_close),
 	    TEST(nothing_of_a_removed_file_rests),
 	    TEST(positions_are_the_open_files),

@@ -6,7 +6,8 @@
 
 #include <sys/syscall.h>
 #include <sys/xattr.h>
-#include <linux/openat2.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 
 #define STEPS	600
 #define SEEDS	20
@@ -400,6 +401,78 @@ static void step_look(struct pair *p, const char *path)
 	}
 }
 
+static size_t random_acl(char *buf)
+{
+	uint32_t version = POSIX_ACL_XATTR_VERSION;
+	struct posix_acl_xattr_entry entries[] = {
+	    {ACL_USER_OBJ, rnd(8), ACL_UNDEFINED_ID},  {ACL_USER, rnd(8), 1001},
+	    {ACL_GROUP_OBJ, rnd(8), ACL_UNDEFINED_ID}, {ACL_GROUP, rnd(8), 2000},
+	    {ACL_MASK, rnd(8), ACL_UNDEFINED_ID},      {ACL_OTHER, rnd(8), ACL_UNDEFINED_ID}};
+
+	memcpy(buf, &version, sizeof(version));
+	memcpy(buf + sizeof(version), entries, sizeof(entries));
+	return sizeof(version) + sizeof(entries);
+}
+
+static void step_more(struct pair *p, const char *path)
+{
+	struct vtarget at = at_of(p, path, false), file;
+	struct timespec times[2] = {{.tv_sec = rnd(100000)}, {.tv_nsec = UTIME_NOW}};
+	struct setattr set = {.set = ATTR_ATIME | ATTR_MTIME};
+	char acl[128], real[200], proc[32];
+	unsigned h = rnd(HANDLES);
+	const char *name;
+	size_t len;
+	long r;
+
+	snprintf(real, sizeof(real), "%s/%s", p->plain, path);
+	switch (rnd(4)) {
+	case 0:
+		if (rnd(2))
+			times[0] = times[1];
+		set.attr.atime = times[0];
+		set.attr.mtime = times[1];
+		snprintf(p->log, sizeof(p->log), "utimens %s", path);
+		r = vfs_setattr(&p->ctx, &at, &set, NULL);
+		if (LEFT(r))
+			return;
+		become(p);
+		same(p, r, utimensat(p->root, path, times, 0));
+		break;
+	case 1:
+		name = rnd(2) ? "system.posix_acl_access" : "system.posix_acl_default";
+		len = random_acl(acl);
+		snprintf(p->log, sizeof(p->log), "%s %s", name, path);
+		r = vfs_setxattr(&p->ctx, &at, name, acl, len, 0);
+		if (LEFT(r))
+			return;
+		become(p);
+		same(p, r, setxattr(real, name, acl, len, 0));
+		break;
+	case 2:
+		name = rnd(2) ? "user.x" : "system.posix_acl_access";
+		snprintf(p->log, sizeof(p->log), "remove %s %s", name, path);
+		r = vfs_removexattr(&p->ctx, &at, name);
+		if (LEFT(r))
+			return;
+		become(p);
+		same(p, r, removexattr(real, name));
+		break;
+	default:
+		/* A name for what is open, O_TMPFILE or unlinked perhaps. */
+		if (!p->handle[h].file)
+			return;
+		file = (struct vtarget){.file = p->handle[h].file};
+		snprintf(p->log, sizeof(p->log), "link handle %s to %s", p->handle[h].path, path);
+		r = vfs_link(&p->ctx, &file, &at);
+		if (LEFT(r))
+			return;
+		become(p);
+		snprintf(proc, sizeof(proc), "/proc/self/fd/%d", p->handle[h].fd);
+		same(p, r, linkat(AT_FDCWD, proc, p->root, path, AT_SYMLINK_FOLLOW));
+	}
+}
+
 static char *tree_of(const char *dir)
 {
 	char command[512], *text = NULL;
@@ -409,7 +482,7 @@ static char *tree_of(const char *dir)
 	snprintf(command, sizeof(command),
 		 "cd %s && find . -printf '%%p %%y %%m %%U:%%G %%n %%l\\n' | sort; "
 		 "find . -type f | sort | xargs -r cksum; find . | sort | "
-		 "xargs -r getfattr -h -d 2>/dev/null",
+		 "xargs -r getfattr -h -d -m - 2>/dev/null",
 		 dir);
 	out = popen(command, "r");
 	assert_non_null(out);
@@ -457,7 +530,7 @@ static void run(unsigned seed)
 			p.ctx.umask = masks[rnd(4)];
 		random_path(path);
 		random_path(other);
-		switch (rnd(10)) {
+		switch (rnd(11)) {
 		case 0:
 		case 1:
 			step_make(&p, path, other);
@@ -475,6 +548,9 @@ static void run(unsigned seed)
 			break;
 		case 7:
 			step_names(&p, path, other);
+			break;
+		case 8:
+			step_more(&p, path);
 			break;
 		default:
 			step_look(&p, path);

@@ -49,6 +49,8 @@ static inline const char *env_base(void)
 	static const char *base;
 	char dir[] = "/dev/shm/danaus-probe-XXXXXX";
 
+	if (!base)
+		base = getenv("DANAUS_TEST_DIR");
 	if (!base) {
 		base = "/var/tmp";
 		if (mkdtemp(dir)) {
