@@ -16,6 +16,15 @@ void path_forget_cwd(bool put)
 		ofile_put(ofile_at(old & ~CWD_FILE));
 }
 
+/* The kernel may know the working directory by a name that another door has changed since. */
+static bool is_working_directory(const struct wire_attr *attr)
+{
+	struct stat st;
+
+	return GATE(newfstatat, AT_FDCWD, ".", &st, 0, 0) == 0 && st.st_ino == attr->ino &&
+	       device_is(st.st_dev, attr->dev_major, attr->dev_minor);
+}
+
 static struct ofile *open_directory(const struct mount_entry *mount, const char *rest)
 {
 	struct ofile *file = NULL;
@@ -32,6 +41,11 @@ static struct ofile *open_directory(const struct mount_entry *mount, const char 
 			struct wire_reply *reply = call_reply(&call);
 
 			file = ofile_new((uint32_t)reply->value, O_PATH, reply->attr.mode);
+			if (file && !is_working_directory(&reply->attr)) {
+				call_end(&call);
+				ofile_put(file);
+				return NULL;
+			}
 		}
 	}
 	call_end(&call);
@@ -77,8 +91,10 @@ static struct ofile *working_directory(void)
 	if (prefer_kernel())
 		return NULL;
 	file = open_directory(mount, rest);
-	if (!file)
+	if (!file) {
+		atomic_compare_exchange_strong(&root.cwd, &unknown, CWD_KERNEL);
 		return NULL;
+	}
 	ofile_ref(file);
 	if (!atomic_compare_exchange_strong(&root.cwd, &unknown, CWD_FILE | ofile_index(file)))
 		ofile_put(file);
@@ -170,6 +186,12 @@ static int fill(const struct path_args *args, const struct target *target, struc
 	return 0;
 }
 
+/* /proc/self/fd/N of ours, which the kernel shows as a symlink. */
+static bool is_magic_link(const struct target *target)
+{
+	return target->dir && *target->path == '/';
+}
+
 int path_run(struct target *target, const struct path_args *args, struct call *call)
 {
 	int r;
@@ -179,6 +201,10 @@ int path_run(struct target *target, const struct path_args *args, struct call *c
 		if (target_find(target) == 0)
 			return PATH_KERNEL;
 		if (args->needs_name && !*target->rest && !target->dir) {
+			target_done(target);
+			return PATH_KERNEL;
+		}
+		if (unlikely(is_magic_link(target)) && args->flags & AT_SYMLINK_NOFOLLOW) {
 			target_done(target);
 			return PATH_KERNEL;
 		}

@@ -54,7 +54,7 @@ void root_forked(void)
 	SYS(munmap, root.live, 4096, 0);
 	root.live = NULL;
 	root.attach_error = 0;
-	root.kernel_calls_left = 8;
+	root.kernel_calls_left = FORK_KERNEL_CALLS;
 	root.generation++;
 	atomic_store(&root.lock, 0);
 	path_forget_cwd(false);

@@ -53,7 +53,8 @@ struct root {
 };
 extern struct root root;
 
-#define FD_BASE_UNKNOWN 1024
+#define FD_BASE_UNKNOWN	  1024
+#define FORK_KERNEL_CALLS 3 /* a shell's redirections before it execs */
 
 /* ROOT_ON after mapping the mount table at the first call. */
 int root_start(void);

@@ -151,6 +151,8 @@ long do_lockf(int fd, int cmd, long len_bytes);
 
 /* wrap_misc.c */
 long do_mmap(void *at, size_t len_bytes, int prot, int flags, int fd, long offset);
+/* The kernel's own asynchronous calls know only its own files. */
+void io_submit_export(long n, char *const *calls);
 long file_ioctl(struct ofile *f, int fd, unsigned long request, void *arg);
 long do_poll(struct pollfd_ *fds, unsigned long nfds, const struct timespec_ *timeout,
 	     const void *signals);

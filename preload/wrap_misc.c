@@ -78,6 +78,19 @@ long file_ioctl(struct ofile *f, int fd, unsigned long request, void *arg)
 	}
 }
 
+/* struct iocb of io_submit(2) has its descriptor behind 20 bytes. */
+void io_submit_export(long n, char *const *calls)
+{
+	for (long i = 0; i < n && !thread.vfork_child && !bad_address(calls + i, 8); i++) {
+		struct ofile *f;
+
+		if (bad_address(calls[i], 64) || fd_find(*(int *)(calls[i] + 20), &f) <= 0)
+			continue;
+		file_to_kernel(f);
+		ofile_put(f);
+	}
+}
+
 bool poll_is_ours(const struct pollfd_ *fds, unsigned long nfds)
 {
 	if (nfds > (1ul << 20) || bad_address(fds, nfds * sizeof(*fds)))

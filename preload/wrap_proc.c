@@ -20,7 +20,11 @@ void fork_child(void)
 	if (atomic_load(&root.state) != ROOT_ON)
 		return;
 	root_check_fork();
-	root.kernel_calls_left = 8;
+	if (!root.live) { /* another thread of the parent may have been attaching */
+		atomic_store(&root.lock, 0);
+		root.socket = -1;
+	}
+	root.kernel_calls_left = FORK_KERNEL_CALLS;
 }
 
 /* The program's own limit for the next one. */

@@ -199,6 +199,9 @@ long do_syscall(long n, long a, long b, long c, long d, long e, long g)
 	case __NR_mount_setattr:
 	case __NR_open_tree:
 		return with_kernel_file((int)a, n, a, b, c, d, e, g);
+	case __NR_io_submit:
+		io_submit_export(b, (char *const *)c);
+		return sys3(n, a, b, c);
 	case __NR_fork:
 	case __NR_vfork:
 	case __NR_clone:
