@@ -88,6 +88,10 @@ static int guard(int fd)
 							      : root.fd_limit;
 	long high = SYS(fcntl, fd, F_DUPFD_CLOEXEC, limit - 8);
 
+	for (int i = 0; i < 100 && (high == -EINVAL || high == -EMFILE); i++) {
+		limit_raise(); /* another thread lowered it for a program it starts */
+		high = SYS(fcntl, fd, F_DUPFD_CLOEXEC, limit - 8);
+	}
 	SYS(close, fd, 0, 0);
 	if (high >= 0)
 		fdtab_guard((int)high);

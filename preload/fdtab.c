@@ -321,8 +321,8 @@ int fd_install(struct ofile *file, int min, bool cloexec)
 		min = root.fd_base;
 	if (fd < 0) {
 		fd = SYS(fcntl, root.anchor, F_DUPFD_CLOEXEC, min);
-		if (fd == -EINVAL || fd == -EMFILE) { /* somebody lowered the limit */
-			limit_raise();
+		for (int i = 0; i < 100 && (fd == -EINVAL || fd == -EMFILE); i++) {
+			limit_raise(); /* another thread lowered it for a program it starts */
 			fd = SYS(fcntl, root.anchor, F_DUPFD_CLOEXEC, min);
 		}
 		if (fd < 0)
@@ -336,6 +336,20 @@ int fd_install(struct ofile *file, int min, bool cloexec)
 	return (int)fd;
 }
 
+/* dup3(2), also while another thread has lowered the limit for a program that it starts. */
+static long dup_onto(int with, int fd, bool cloexec)
+{
+	long r;
+
+	for (int i = 0; i < 100; i++) {
+		r = SYS(dup3, with, fd, cloexec ? O_CLOEXEC : 0);
+		if (r != -EBADF && r != -EBUSY)
+			break;
+		limit_raise();
+	}
+	return r;
+}
+
 int fd_install_at(struct ofile *file, int fd, bool cloexec)
 {
 	_Atomic uint32_t *entry = entry_of(fd);
@@ -344,11 +358,7 @@ int fd_install_at(struct ofile *file, int fd, bool cloexec)
 	if (!entry || atomic_load(entry) == FD_GUARDED)
 		return -EBADF;
 	unpark(fd);
-	r = SYS(dup3, root.anchor, fd, O_CLOEXEC);
-	if (r == -EBADF) {
-		limit_raise();
-		r = SYS(dup3, root.anchor, fd, O_CLOEXEC);
-	}
+	r = dup_onto(root.anchor, fd, true);
 	if (r < 0)
 		return (int)r;
 	set_light(fd, file, cloexec);
@@ -478,7 +488,7 @@ static void exchange_numbers(struct ofile *file, int with, bool named)
 			continue;
 		if (value & FD_NAMED)
 			cloexec = (SYS(fcntl, fd, F_GETFD, 0) & FD_CLOEXEC) != 0;
-		if (SYS(dup3, with, fd, cloexec ? O_CLOEXEC : 0) < 0)
+		if (dup_onto(with, fd, cloexec) < 0)
 			continue;
 		if (named) {
 			if (atomic_compare_exchange_strong(entry, &value,

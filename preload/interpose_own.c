@@ -34,8 +34,11 @@ void aio_export_list(int *const *list, int n)
 
 void stdio_forget(void *file)
 {
-	int error = *__errno_location();
+	int error;
 
+	if (!root.fds) /* nothing of ours was ever seen */
+		return;
+	error = *__errno_location();
 	if (file)
 		fd_forget(LIBC(int, fileno)(file));
 	*__errno_location() = error;

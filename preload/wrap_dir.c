@@ -214,7 +214,8 @@ long do_closedir(void *opaque)
 	int fd;
 
 	if (!stream) {
-		fd_forget(LIBC(int, dirfd)(opaque));
+		if (root.fds)
+			fd_forget(LIBC(int, dirfd)(opaque));
 		return LIBC(int, closedir)(opaque) < 0 ? -*__errno_location() : 0;
 	}
 	fd = stream->fd;
