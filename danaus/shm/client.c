@@ -22,7 +22,8 @@
 #include "danaus/server/workers.h"
 #include "danaus/shm/channel.h"
 
-#define SPIN_NS	      50000u
+#define SPIN_NS	      50000u  /* about what a wake-up costs */
+#define SPIN_WOKEN_NS 120000u /* where the client was asleep and has to wake up first */
 #define SPIN_SHORT_NS 2000u
 #define SPIN_MISSES   8u      /* so many in a row: only short spins */
 #define STEWARD_NS    1000000 /* calls may take that long while others are pending */
@@ -42,6 +43,7 @@ struct client {
 	_Atomic uint32_t begun;	  /* calls; the steward sees progress by it */
 	uint32_t seen_begun;	  /* the steward's */
 	_Atomic uint32_t misses;  /* spins in vain */
+	atomic_bool woke_it;	  /* the last reply found its thread asleep */
 	struct session session;
 	struct known_identity known[SHM_SLOTS];
 	atomic_bool cancel[SHM_SLOTS];
@@ -136,6 +138,13 @@ static int next_slot(struct client *client)
 	return -1;
 }
 
+static uint64_t spin_ns(const struct client *client)
+{
+	if (client->misses >= SPIN_MISSES)
+		return SPIN_SHORT_NS;
+	return client->woke_it ? SPIN_WOKEN_NS : SPIN_NS;
+}
+
 /* Whether the thread saw a reason to look again. */
 static bool spin(struct client *client)
 {
@@ -145,7 +154,7 @@ static bool spin(struct client *client)
 
 	if (atomic_fetch_add(&server->spinners, 1) <
 	    __atomic_load_n(&server->pool->ncpus, __ATOMIC_RELAXED) - 1) {
-		until = stats_now() + (client->misses < SPIN_MISSES ? SPIN_NS : SPIN_SHORT_NS);
+		until = stats_now() + spin_ns(client);
 		do {
 			for (int i = 0; i < 16 && !rung; i++) {
 				rung = atomic_load_explicit(&client->channel->doorbell,
@@ -182,7 +191,7 @@ static void wait_for_bell(struct client *client)
 	slept = stats_now();
 	futex(&channel->bell_asleep, FUTEX_WAIT, 1, NULL);
 	atomic_store(&channel->bell_asleep, 0);
-	if (stats_now() - slept < SPIN_NS)
+	if (stats_now() - slept < SPIN_WOKEN_NS)
 		client->misses = 0;
 	else if (client->misses < SPIN_MISSES)
 		client->misses++;
@@ -196,7 +205,8 @@ static void reply(struct client *client, unsigned slot, const struct call *call)
 	if (call->has_attr)
 		memcpy(&at->reply.attr, &call->reply.attr, sizeof(call->reply.attr));
 	atomic_fetch_and(&client->in_work, ~(1ull << slot));
-	if (atomic_exchange(&at->state, SLOT_DONE) & SLOT_WAITING)
+	client->woke_it = atomic_exchange(&at->state, SLOT_DONE) & SLOT_WAITING;
+	if (client->woke_it)
 		futex(&at->state, FUTEX_WAKE, 1, NULL);
 }
 
