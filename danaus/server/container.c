@@ -419,7 +419,11 @@ int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TA
 	r = read_request(entry, request, &limits, err);
 	if (!r) {
 		pthread_mutex_lock(&server->lock);
-		if (limits.cache_bytes > container->pool->window_bytes) {
+		/* before anything of it is made: guest/ is the other one's */
+		if (*find_entry(server, container->id))
+			r = err_set(err, -EEXIST, "container %s is attached already",
+				    container->id);
+		if (!r && limits.cache_bytes > container->pool->window_bytes) {
 			container->pool->window_bytes = limits.cache_bytes;
 			vfs_set_window_budget(container->pool->vfs, limits.cache_bytes);
 		}
