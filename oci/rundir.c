@@ -19,7 +19,7 @@
 #include "oci/document.h"
 #include "oci/state.h"
 
-#define UNSTARTED_MAX_S 600 /* from the config edit to createRuntime */
+#define UNSTARTED_MAX_S 120 /* from the config edit to createRuntime */
 
 static int make_dir(int at, const char *name, mode_t mode)
 {
@@ -144,7 +144,7 @@ static bool in_use(int dir)
 	return sscanf(text, "%d %llu", &pid, &start) == 2 && start && start_time(pid) == start;
 }
 
-void rundir_sweep(const char *containers)
+void rundir_sweep(const char *containers, void (*gone)(const char *pool))
 {
 	DIR *dir = opendir(containers);
 	struct dirent *entry;
@@ -154,8 +154,16 @@ void rundir_sweep(const char *containers)
 			continue;
 		CLEANUP_FD int fd =
 		    openat(dirfd(dir), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd >= 0 && !in_use(fd))
-			remove_at(dirfd(dir), entry->d_name);
+		if (fd < 0 || in_use(fd))
+			continue;
+		CLEANUP_JSON json_t *spec = NULL;
+		if (gone && !document_read_at(fd, "spec.json", &spec, NULL)) {
+			const char *pool = json_string_value(json_object_get(spec, "pool"));
+
+			if (pool)
+				gone(pool);
+		}
+		remove_at(dirfd(dir), entry->d_name);
 	}
 	if (dir)
 		closedir(dir);
@@ -197,9 +205,6 @@ int rundir_make(const json_t *spec, const char *original, size_t len, struct err
 
 	if (r < 0)
 		return err_prefix(err, r, "cannot make %s", path);
-	CLEANUP_FREE char *containers = strndup(path, name - path - 1);
-	if (containers)
-		rundir_sweep(containers);
 	CLEANUP_FD int old = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (old >= 0 && faccessat(old, "pid", F_OK, 0) == 0 && in_use(old))
 		return err_set(err, -EEXIST, "container %s is running", name);

@@ -14,7 +14,7 @@
 
 /* Makes the directory that spec["dir"] names, with spec.json, config.json (original, the config
  * before the edit), guest/ (init, libdanaus.so: empty files to bind on; ld.so.preload) and empty/,
- * in place of an old one; and takes those away that belong to no container any more. */
+ * in place of an old one. */
 int rundir_make(const json_t *spec, const char *original, size_t len_bytes, struct err *err);
 
 /* Puts the original config.json back into the bundle, once the runtime has read the edited one:
@@ -33,5 +33,6 @@ int rundir_started(const char *dir, pid_t pid, struct err *err);
 int rundir_remove(const char *dir);
 
 /* Removes from containers ("/run/danaus/containers") what belongs to no living process: such
- * directories stay when a runtime fails before or after its hooks. */
-void rundir_sweep(const char *containers);
+ * directories stay when a runtime fails before or after its hooks. gone (may be NULL) is called for
+ * the pool of each. */
+void rundir_sweep(const char *containers, void (*gone)(const char *pool));

@@ -32,7 +32,8 @@ static int teardown(void **state)
 
 static json_t *spec(void)
 {
-	return json_pack("{s:s, s:s, s:s}", "id", "c1", "dir", dir, "preload", "/x\n");
+	return json_pack("{s:s, s:s, s:s, s:s}", "id", "c1", "dir", dir, "preload", "/x\n", "pool",
+			 "p1");
 }
 
 static void assert_mode(const char *name, mode_t mode)
@@ -82,6 +83,13 @@ static void making_it_again_replaces_it(void **state)
 	json_decref(in);
 }
 
+static char gone[64];
+
+static void note_pool(const char *pool)
+{
+	snprintf(gone, sizeof(gone), "%s", pool);
+}
+
 static void the_sweep_takes_what_has_no_process(void **state)
 {
 	json_t *in = spec();
@@ -90,15 +98,17 @@ static void the_sweep_takes_what_has_no_process(void **state)
 
 	snprintf(containers, sizeof(containers), "%s/run/containers", tmp);
 	assert_int_equal(rundir_make(in, "{}", 2, &err), 0);
-	rundir_sweep(containers); /* not started yet, and new */
+	rundir_sweep(containers, note_pool); /* not started yet, and new */
 	assert_int_equal(access(dir, F_OK), 0);
 	assert_int_equal(rundir_started(dir, getpid(), &err), 0);
 	assert_int_equal(rundir_make(in, "{}", 2, &err), -EEXIST);
-	rundir_sweep(containers);
+	rundir_sweep(containers, note_pool);
 	assert_int_equal(access(dir, F_OK), 0);
 	snprintf(pid, sizeof(pid), "%s/pid", dir);
 	assert_int_equal(fd_replace_file_at(-1, pid, 0600, "1 1\n", 4), 0); /* another process 1 */
-	rundir_sweep(containers);
+	assert_string_equal(gone, "");
+	rundir_sweep(containers, note_pool);
+	assert_string_equal(gone, "p1");
 	assert_int_equal(access(dir, F_OK), -1);
 	json_decref(in);
 }
