@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* filecalls DIR [kernel]: every family of file system calls in DIR, a line of output for each, the
+/* filecalls DIR -k USEC: killed by itself in the middle of calls.
+ * filecalls DIR [kernel]: every family of file system calls in DIR, a line of output for each, the
  * same lines on any file system that is right. Linked statically: no client library can help it.
  * Without "kernel", what only a kernel file can do is left out. */
 #include <dirent.h>
@@ -694,6 +695,35 @@ static void kernel_files(const char *self)
 	close(fd);
 }
 
+static void *never_ends(void *arg)
+{
+	char name[PATH_MAX];
+
+	snprintf(name, sizeof(name), "%s/mid%ld", dir, (long)arg);
+	for (;;) {
+		int fd = open(name, O_CREAT | O_RDWR, 0644);
+
+		if (fd >= 0) {
+			if (write(fd, name, sizeof(name)) < 0)
+				perror(name);
+			close(fd);
+		}
+		unlink(name);
+	}
+	return NULL;
+}
+
+/* Three threads in the middle of calls, killed after so many microseconds. */
+static int killed_in_mid_call(unsigned us)
+{
+	pthread_t thread;
+
+	for (long i = 0; i < 3; i++)
+		pthread_create(&thread, NULL, never_ends, (void *)i);
+	usleep(us);
+	return kill(getpid(), SIGKILL);
+}
+
 int main(int argc, char **argv)
 {
 	char c;
@@ -705,6 +735,8 @@ int main(int argc, char **argv)
 	if (argc < 2)
 		return 2;
 	snprintf(dir, sizeof(dir), "%s", argv[1]);
+	if (argc == 4 && !strcmp(argv[2], "-k"))
+		return killed_in_mid_call((unsigned)atoi(argv[3]));
 	kernel = argc > 2;
 	opening();
 	data();
