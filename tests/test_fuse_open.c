@@ -169,6 +169,47 @@ static void a_truncation_takes_the_pages(void **state)
 	vfile_unref(file);
 }
 
+static void dirty_pages_do_not_come_back_after_a_truncation(void **state)
+{
+	struct vtarget at = {.dir = vfs_instance_root(w.volume->instance), .path = "dt"};
+	struct setattr set = {.set = ATTR_SIZE, .attr = {.size = 2}};
+	struct vfile *file = open_vfs("dt", O_RDWR | O_CREAT | O_TRUNC);
+	int fd = openat(w.face, "dt", O_RDWR);
+	struct attr attr;
+	char *p;
+
+	assert_int_equal(ftruncate(fd, PAGE), 0);
+	p = map(fd, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED);
+	memcpy(p, "dirty", 5);
+	assert_int_equal(vfs_setattr(&w.ctx, &at, &set, &attr), 0);
+	assert_int_equal(vwrite(file, "X", 4), 1);
+	assert_memory_equal(p, "di\0\0X", 5);
+	memcpy(p, "again", 5);
+	vfile_unref(open_vfs("dt", O_RDWR | O_TRUNC));
+	assert_int_equal(vfs_stat(&w.ctx, &at, &attr), 0);
+	assert_int_equal(attr.size, 0);
+	munmap(p, PAGE);
+	close(fd);
+	assert_int_equal(vfs_stat(&w.ctx, &at, &attr), 0);
+	assert_int_equal(attr.size, 0);
+	/* an append beside a dirty last page */
+	fd = openat(w.face, "dt", O_RDWR);
+	assert_int_equal(ftruncate(fd, 10), 0);
+	p = map(fd, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED);
+	memcpy(p, "0123456789", 10);
+	{
+		struct iovec iov = {(char *)"tail", 4};
+
+		assert_int_equal(vfs_write(&w.ctx, file, &iov, 1, 0, true), 4);
+	}
+	p[0] = 'D';
+	assert_int_equal(msync(p, PAGE, MS_SYNC), 0);
+	assert_vfs_has(file, 0, "D123456789tail");
+	munmap(p, PAGE);
+	close(fd);
+	vfile_unref(file);
+}
+
 static void two_writers_in_two_processes_part(void *arg)
 {
 	int fd = openat(w.face, "shared", O_RDWR);
@@ -651,6 +692,7 @@ int main(void)
 	    cmocka_unit_test(a_mapping_outlives_its_descriptor),
 	    cmocka_unit_test(a_read_only_mapping_follows_the_vfs),
 	    cmocka_unit_test(a_truncation_takes_the_pages),
+	    cmocka_unit_test(dirty_pages_do_not_come_back_after_a_truncation),
 	    cmocka_unit_test(processes_share_a_mapping),
 	    cmocka_unit_test(programs_run),
 	    cmocka_unit_test(libraries_load),
