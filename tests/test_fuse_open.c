@@ -267,7 +267,7 @@ static void exec_as_user(void *arg)
 	CHECK(setgroups(0, NULL) == 0 && setresgid(1000, 1000, 1000) == 0 &&
 	      setresuid(1000, 1000, 1000) == 0);
 	execve(arg, argv, envp);
-	_exit(errno == EACCES ? 13 : 99);
+	_exit(errno);
 }
 
 static void programs_run(void **state)
@@ -293,6 +293,45 @@ static void programs_run(void **state)
 	assert_int_equal(fchmodat(w.face, "script", 0755, 0), 0);
 	path_of(path, sizeof(path), "face", "script");
 	assert_int_equal(verdict(child(exec_as_user, path)), 0);
+}
+
+static void a_running_program_is_not_written(void **state)
+{
+	struct vtarget at = {.dir = vfs_instance_root(w.volume->instance), .path = "sleeper"};
+	struct setattr set = {.set = ATTR_SIZE, .attr = {.size = 0}};
+	char path[128], *argv[] = {path, NULL}, byte;
+	struct vfile *file;
+	int in[2], out[2];
+	pid_t pid;
+
+	copy_in("/bin/cat", "sleeper", 0755);
+	path_of(path, sizeof(path), "face", "sleeper");
+	assert_int_equal(pipe(in), 0);
+	assert_int_equal(pipe(out), 0);
+	pid = fork();
+	if (pid == 0) {
+		dup2(in[0], 0);
+		dup2(out[1], 1);
+		close(in[1]);
+		execv(path, argv);
+		_exit(1);
+	}
+	assert_int_equal(write(in[1], "x", 1), 1);
+	assert_int_equal(read(out[0], &byte, 1), 1); /* it runs */
+	assert_int_equal(vfs_open(&w.ctx, &at, O_WRONLY, 0, &file, NULL), -ETXTBSY);
+	assert_int_equal(vfs_open(&w.ctx, &at, O_RDONLY | O_TRUNC, 0, &file, NULL), -ETXTBSY);
+	assert_int_equal(vfs_setattr(&w.ctx, &at, &set, NULL), -ETXTBSY);
+	assert_int_equal(openat(w.face, "sleeper", O_WRONLY), -1);
+	assert_int_equal(errno, ETXTBSY);
+	for (int i = 0; i < 2; i++) {
+		close(in[i]);
+		close(out[i]);
+	}
+	assert_int_equal(verdict(pid), 0);
+	/* and the other way round */
+	file = open_vfs("sleeper", O_RDWR);
+	assert_int_equal(WEXITSTATUS(verdict(child(exec_as_user, path))), 26);
+	vfile_unref(file);
 }
 
 static int find_library(struct dl_phdr_info *info, size_t size, void *data)
@@ -695,6 +734,7 @@ int main(void)
 	    cmocka_unit_test(dirty_pages_do_not_come_back_after_a_truncation),
 	    cmocka_unit_test(processes_share_a_mapping),
 	    cmocka_unit_test(programs_run),
+	    cmocka_unit_test(a_running_program_is_not_written),
 	    cmocka_unit_test(libraries_load),
 	    cmocka_unit_test(appends_of_all_doors_follow_each_other),
 	    cmocka_unit_test(a_kernel_descriptor_is_the_same_open_file),

@@ -93,14 +93,17 @@ static void uncount_open(struct face_mount *face, struct face_file *file)
 }
 
 int face_file_new(struct face_mount *face, uint64_t id, struct vfile *vfile,
-		  const struct face_binding *binding, struct face_file **ret)
+		  const struct face_binding *binding, bool exec, struct face_file **ret)
 {
 	struct face_file *file = calloc(1, sizeof(*file));
+	int r = !file ? -ENOMEM : exec ? vnode_exec_begin(vfile_node(vfile)) : 0;
 
-	if (!file) {
+	if (r < 0) {
 		vfile_unref(vfile);
-		return -ENOMEM;
+		free(file);
+		return r;
 	}
+	file->exec = exec;
 	file->file = vfile;
 	file->id = id;
 	file->shared = binding && !binding->own;
@@ -126,6 +129,8 @@ void face_file_free(struct face_mount *face, struct face_file *file)
 		file->next->prev = file->prev;
 	pthread_mutex_unlock(&face->lock);
 	uncount_open(face, file);
+	if (file->exec)
+		vnode_exec_end(vfile_node(file->file));
 	if (file->plain)
 		vfile_unref(file->plain);
 	vfile_unref(file->file);
@@ -166,7 +171,8 @@ static void open_inode(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	else if (r == 0)
 		r = CALL(&call, vfs_open(&call.ctx, &at, flags, 0, &vfile, NULL));
 	if (r == 0)
-		r = face_file_new(call.face, ino, vfile, bound, &file);
+		r = face_file_new(call.face, ino, vfile, bound,
+				  !bound && (fi->flags & OPEN_FOR_EXEC), &file);
 	else if (vfile)
 		vfile_unref(vfile);
 	if (r < 0) {
@@ -217,7 +223,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 		r = face_node_enter(&call.face->nodes, vnode_ref(vfile_node(vfile)), attr.size,
 				    &entry.ino);
 	if (r == 0)
-		r = face_file_new(call.face, entry.ino, vfile, NULL, &file);
+		r = face_file_new(call.face, entry.ino, vfile, NULL, false, &file);
 	else if (vfile)
 		vfile_unref(vfile);
 	if (r < 0) {

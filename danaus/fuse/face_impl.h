@@ -61,6 +61,7 @@ struct face_file {
 	bool shared;	     /* file is also open at another door (face_kernel_fd()) */
 	bool own;	     /* the service's own descriptor: no program's open */
 	bool writing;
+	bool exec;			/* a program runs from it */
 	struct face_file *next, **prev; /* face_mount.files */
 };
 
@@ -172,7 +173,7 @@ void face_locks_ops(struct fuse_lowlevel_ops *ops);
 /* face_files.c */
 /* Makes the kernel's open file; takes file over also on failure. */
 int face_file_new(struct face_mount *face, uint64_t id, struct vfile *file,
-		  const struct face_binding *binding, struct face_file **ret);
+		  const struct face_binding *binding, bool exec, struct face_file **ret);
 void face_file_free(struct face_mount *face, struct face_file *file);
 /* open(2) flags that the vfs is asked for. The kernel's own flags say at each write whether it
  * appends, so O_APPEND is not kept in the open file. */

@@ -165,7 +165,7 @@ static void serve_tmpfile(struct face_mount *face, const struct fuse_in_header *
 	if (r == 0)
 		r = face_node_enter(&face->nodes, vnode_ref(vfile_node(vfile)), attr.size, &id);
 	if (r == 0)
-		r = face_file_new(face, id, vfile, NULL, &file);
+		r = face_file_new(face, id, vfile, NULL, false, &file);
 	else if (vfile)
 		vfile_unref(vfile);
 	if (r == 0) {

@@ -183,6 +183,10 @@ void vfs_instance_set_face(struct vfs_instance *instance, const struct face *fac
 /* Counts the kernel's opens of the inode. */
 void vnode_face_open(struct vnode *node, bool writing);
 void vnode_face_close(struct vnode *node, bool writing);
+/* A program runs from node, from begin to end: nobody may write it. -ETXTBSY when somebody has it open
+ * for writing. */
+int vnode_exec_begin(struct vnode *node);
+void vnode_exec_end(struct vnode *node);
 /* Moves the position into the kernel: from now on file's position is fd's (lseek(2)), because the
  * program also holds kernel descriptors of it. Takes fd over. The kernel's file holds a reference
  * on this one: when that is the last, vfile_unref() closes fd, and the kernel's file lives on for

@@ -74,6 +74,7 @@ int vfs_setattr(struct vctx *ctx, const struct vtarget *at, const struct setattr
 	struct ls_file *file = NULL;
 	struct vnode *node;
 	struct attr attr;
+	bool writes = false;
 	unsigned gen;
 	int r = walk_full(ctx, at, now, &node);
 
@@ -83,6 +84,12 @@ int vfs_setattr(struct vctx *ctx, const struct vtarget *at, const struct setattr
 	if (!r) {
 		if (at->file && target_is_object(at) && at->file->wr)
 			file = at->file->wr->file;
+		/* truncate(2); an open file has asked when it was opened */
+		writes = (set->set & ATTR_SIZE) && !file;
+		r = writes ? text_write_begin(node) : 0;
+		writes = writes && !r;
+	}
+	if (!r) {
 		if (set->set & ATTR_SIZE)
 			face_flush(node);
 		gen = vnode_gen(node);
@@ -104,6 +111,8 @@ int vfs_setattr(struct vctx *ctx, const struct vtarget *at, const struct setattr
 			*ret_attr = attr;
 		}
 	}
+	if (writes)
+		text_write_end(node);
 	vnode_unref(node);
 	return r;
 }

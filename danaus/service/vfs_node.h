@@ -7,6 +7,7 @@
  *   vfs_perm.c      rights from cached attributes    vfs_xattr.c  extended attributes
  *   vfs_walk.c      paths                            vfs_names.c  changes of directories
  *   vfs_locks.c     record locks and flock           windows.c    pages mapped into programs
+ *   vfs_text.c      programs that run
  *
  * Locks, in the order in which they are taken: vnode.names (two by address), vnode.lock, then the
  * stripes and lists of struct vfs, which are leaves. A libservice is never called with any but
@@ -78,7 +79,11 @@ struct vopen {
 	struct ls_file *file;
 };
 
-struct vlock; /* vfs_locks.c */
+struct vlock; /* vfs_text.c: around each way of writing to a regular file that a path leads to. -ETXTBSY. */
+int text_write_begin(struct vnode *node);
+void text_write_end(struct vnode *node);
+
+/* vfs_locks.c */
 
 struct vnode {
 	struct retired retired; /* first */
@@ -109,6 +114,7 @@ struct vnode {
 	struct list rest; /* in vfs->resting while rd or wr is there */
 
 	atomic_uint face_opens, face_writers;
+	atomic_int text; /* vfs_text.c */
 	struct vnode_window window;
 	struct vlock *locks; /* under vfs->lock_mutex */
 	struct list locked;  /* in vfs->locked while there are any */

@@ -230,6 +230,8 @@ void vfile_unref(struct vfile *file)
 	fd_close(atomic_load_explicit(&file->kernel_fd, memory_order_relaxed));
 	for (unsigned n = atomic_load_explicit(&file->windows, memory_order_relaxed); n; n--)
 		window_unuse(vfs->windows, file->node);
+	if (file->wr)
+		text_write_end(file->node);
 	vopen_put(file->rd);
 	vopen_put(file->wr);
 	vnode_unref(file->node);
@@ -332,6 +334,7 @@ static int open_node(struct vctx *ctx, struct vnode *node, int flags, uint64_t n
 		     struct vfile **ret, struct attr *ret_attr)
 {
 	struct vopen *rd = NULL, *wr = NULL;
+	bool writes = false;
 	struct vfile *file;
 	struct attr attr;
 	int r;
@@ -342,11 +345,19 @@ static int open_node(struct vctx *ctx, struct vnode *node, int flags, uint64_t n
 		r = ret_attr ? vnode_attr(node, now, &attr) : 0;
 	} else {
 		r = may_open(ctx, node, flags, now, ret_attr, &attr);
+		writes = !r && (wanted(flags) & W_OK);
+		if (writes) {
+			r = text_write_begin(node);
+			writes = !r;
+		}
 		if (!r)
 			r = get_opens(ctx, node, flags, &rd, &wr);
 	}
-	if (r < 0)
+	if (r < 0) {
+		if (writes)
+			text_write_end(node);
 		return r;
+	}
 	if ((flags & O_TRUNC) && node->type == S_IFREG) {
 		const struct attr empty = {.size = 0};
 		unsigned gen;
@@ -363,6 +374,8 @@ static int open_node(struct vctx *ctx, struct vnode *node, int flags, uint64_t n
 	}
 	if (!r)
 		r = file_new(node, flags, rd, wr, &file);
+	if (writes && (r < 0 || !wr)) /* O_RDONLY | O_TRUNC; else the open file's until its end */
+		text_write_end(node);
 	if (r < 0) {
 		vopen_put(rd);
 		vopen_put(wr);
@@ -400,7 +413,12 @@ static int open_made(struct vctx *ctx, struct vnode *dir, struct ls_node *ls_nod
 		rest(node, open, rd, wr);
 	if (rd && wr)
 		vopen_ref(open);
-	r = file_new(node, flags, rd ? open : NULL, wr ? open : NULL, ret);
+	r = wr ? text_write_begin(node) : 0;
+	if (!r) {
+		r = file_new(node, flags, rd ? open : NULL, wr ? open : NULL, ret);
+		if (r < 0 && wr)
+			text_write_end(node);
+	}
 	if (r < 0) {
 		if (rd && wr)
 			vopen_put(open);
