@@ -79,6 +79,7 @@ int vfs_make(struct vctx *ctx, const struct vtarget *at, mode_t mode, dev_t rdev
 		*ret_attr = attr;
 	}
 	vnode_unref(node);
+	vfs_reclaim(vfs_of(dir), false);
 	return 0;
 }
 
@@ -114,6 +115,8 @@ int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *
 		dir_changed(dir);
 	}
 	vnode_unref(node);
+	if (dir)
+		vfs_reclaim(vfs_of(dir), false);
 	return r;
 }
 
@@ -282,5 +285,6 @@ int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtar
 	}
 	vnode_unref(node);
 	vnode_unref(victim);
+	vfs_reclaim(vfs_of(old.node), false);
 	return r;
 }

@@ -501,6 +501,7 @@ static int create(struct vctx *ctx, struct walk *walk, int flags, mode_t mode, s
 		*ret_attr = attr;
 	}
 	vnode_unref(node);
+	vfs_reclaim(dir->instance->vfs, false);
 	return 0;
 }
 
