@@ -312,13 +312,13 @@ static void two_services_agree(void **state)
 	assert_int_equal(put(ls, file, "three", UINT64_MAX), 5);
 	expect(ls2, file2, 0, "onetwothree");
 
-	assert_int_equal(ls_lock(ls, file, 1, false, F_WRLCK, 0, 10), 0);
-	assert_int_equal(ls_lock(ls2, file2, 1, false, F_WRLCK, 5, 0), -EAGAIN);
-	assert_int_equal(ls_lock(ls2, file2, 1, true, F_WRLCK, 0, 0), 0);
-	assert_int_equal(ls_lock(ls, file, 1, true, F_RDLCK, 0, 0), -EAGAIN);
-	assert_int_equal(ls_lock(ls2, file2, 1, true, F_UNLCK, 0, 0), 0);
-	assert_int_equal(ls_lock(ls, file, 1, false, F_UNLCK, 0, 0), 0);
-	assert_int_equal(ls_lock(ls2, file2, 1, false, F_RDLCK, 5, 0), 0);
+	assert_int_equal(ls_lock(ls, node, 1, false, F_WRLCK, 0, 10), 0);
+	assert_int_equal(ls_lock(ls2, node2, 1, false, F_WRLCK, 5, 0), -EAGAIN);
+	assert_int_equal(ls_lock(ls2, node2, 1, true, F_WRLCK, 0, 0), 0);
+	assert_int_equal(ls_lock(ls, node, 1, true, F_RDLCK, 0, 0), -EAGAIN);
+	assert_int_equal(ls_lock(ls2, node2, 1, true, F_UNLCK, 0, 0), 0);
+	assert_int_equal(ls_lock(ls, node, 1, false, F_UNLCK, 0, 0), 0);
+	assert_int_equal(ls_lock(ls2, node2, 1, false, F_RDLCK, 5, 0), 0);
 
 	assert_int_equal(ls_rename(ls, root, top, "shared", top, "moved", 0), 0);
 	assert_int_equal(ls_lookup(ls2, root, top2, "shared", &node2, &attr), -ENOENT);
@@ -485,13 +485,13 @@ static void a_dead_sessions_locks_are_taken_back(void **state)
 	dead = open_at(dir, 0);
 	assert_int_equal(ls_root(dead, &dtop, &attr), 0);
 	file = create(dead, dtop, "locked", 0644, &node);
-	assert_int_equal(ls_lock(dead, file, 7, false, F_WRLCK, 0, 0), 0);
+	assert_int_equal(ls_lock(dead, node, 7, false, F_WRLCK, 0, 0), 0);
 	next = open_at(dir, 0);
 	limits.session = NULL;
 	assert_int_equal(ls_root(next, &ntop, &attr), 0);
 	node2 = get(next, ntop, "locked", NULL);
 	assert_int_equal(ls_open(next, root, node2, O_RDWR, &file2), 0);
-	assert_int_equal(ls_lock(next, file2, 7, false, F_WRLCK, 0, 0), 0);
+	assert_int_equal(ls_lock(next, node2, 7, false, F_WRLCK, 0, 0), 0);
 	ls_release(next, file2);
 	ls_forget(next, node2, 1);
 	assert_int_equal(ls_unlink(next, root, ntop, "locked", false), 0);

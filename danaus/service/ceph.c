@@ -324,6 +324,8 @@ static void op_forget(struct libservice *ls, struct ls_node *node, uint64_t coun
 	if (!node)
 		return;
 	pthread_rwlock_rdlock(&fs->mount_lock); /* also when stalled: it does not wait */
+	if (node->lock_fh && node->lock_gen == fs->gen)
+		ceph_ll_close(fs->mount, node->lock_fh);
 	if (node->gen == fs->gen)
 		ceph_ll_forget(fs->mount, node->in, 1);
 	pthread_rwlock_unlock(&fs->mount_lock);

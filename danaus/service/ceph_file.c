@@ -422,8 +422,28 @@ int cephls_op_readdir(struct libservice *ls, struct ls_file *file, uint64_t posi
 	return r;
 }
 
-int cephls_op_lock(struct libservice *ls, struct ls_file *file, uint64_t owner, bool whole,
-		 short type, uint64_t start, uint64_t len_bytes)
+/* One for all of the node's locks: libcephfs gives a handle's locks up when it is closed, and the
+ * program's own descriptors come and go. NULL when nothing was locked and make is false. */
+static int lock_handle(struct ceph *fs, struct ls_node *node, bool make, Fh **ret)
+{
+	Inode *in;
+	int r = cephls_inode(fs, node, &in);
+
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&node->lock);
+	if (node->lock_gen != fs->gen)
+		node->lock_fh = NULL; /* with its locks */
+	if (!node->lock_fh && make)
+		r = ceph_ll_open(fs->mount, in, O_RDONLY, &node->lock_fh, fs->root_perms);
+	node->lock_gen = fs->gen;
+	*ret = node->lock_fh;
+	pthread_mutex_unlock(&node->lock);
+	return r;
+}
+
+int cephls_op_lock(struct libservice *ls, struct ls_node *node, uint64_t owner, bool whole,
+		   short type, uint64_t start, uint64_t len_bytes)
 {
 	struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
 	struct ceph *fs = ceph_of(ls);
@@ -441,14 +461,14 @@ int cephls_op_lock(struct libservice *ls, struct ls_file *file, uint64_t owner, 
 		lock.l_len = !len_bytes || len_bytes > FLOCK_BYTE - start ? FLOCK_BYTE - start
 									  : len_bytes;
 	}
-	if (file->node->type != S_IFREG)
+	if (node->type != S_IFREG)
 		return 0;
 	do {
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = file_handle(fs, file, &fh);
-		if (!r)
+		r = lock_handle(fs, node, type != F_UNLCK, &fh);
+		if (!r && fh)
 			r = ceph_ll_setlk(fs->mount, fh, &lock, owner, 0);
 	} while (cephls_leave(fs, &call, r));
 	return r;

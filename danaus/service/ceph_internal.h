@@ -25,6 +25,8 @@ struct ls_node {
 	unsigned gen;	  /* lock */
 	bool acl_known, has_acl; /* as of acl_ctime; lock */
 	struct timespec acl_ctime;
+	Fh *lock_fh;	  /* what all record locks go through, of lock_gen; lock */
+	unsigned lock_gen;
 	pthread_mutex_t append_lock; /* finding the end and writing there is one step */
 };
 
@@ -161,5 +163,5 @@ int cephls_op_allocate(struct libservice *ls, struct ls_file *file, int mode, ui
 int64_t cephls_op_seek(struct libservice *ls, struct ls_file *file, uint64_t offset, int whence);
 int cephls_op_readdir(struct libservice *ls, struct ls_file *file, uint64_t position,
 		    ls_fill_fn fill, void *arg);
-int cephls_op_lock(struct libservice *ls, struct ls_file *file, uint64_t owner, bool whole,
+int cephls_op_lock(struct libservice *ls, struct ls_node *node, uint64_t owner, bool whole,
 		 short type, uint64_t start, uint64_t len_bytes);

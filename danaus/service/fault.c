@@ -111,7 +111,7 @@ static void fault_release(struct libservice *ls, struct ls_file *file)
 	ls_release(((struct fault *)ls)->lower, file);
 }
 
-static int fault_lock(struct libservice *ls, struct ls_file *file, uint64_t owner, bool whole,
+static int fault_lock(struct libservice *ls, struct ls_node *node, uint64_t owner, bool whole,
 		      short type, uint64_t start, uint64_t len_bytes)
 {
 	/* Giving a lock up has no error. */
@@ -119,7 +119,7 @@ static int fault_lock(struct libservice *ls, struct ls_file *file, uint64_t owne
 
 	if (r)
 		return r;
-	return ls_lock(((struct fault *)ls)->lower, file, owner, whole, type, start, len_bytes);
+	return ls_lock(((struct fault *)ls)->lower, node, owner, whole, type, start, len_bytes);
 }
 
 static void fault_free(struct libservice *ls)

@@ -188,10 +188,10 @@ int ls_syncfs(struct libservice *ls)
 	return CALL(syncfs);
 }
 
-int ls_lock(struct libservice *ls, struct ls_file *file, uint64_t owner, bool whole, short type,
+int ls_lock(struct libservice *ls, struct ls_node *node, uint64_t owner, bool whole, short type,
 	    uint64_t start, uint64_t len_bytes)
 {
-	return ls->ops->lock ? ls->ops->lock(ls, file, owner, whole, type, start, len_bytes) : 0;
+	return ls->ops->lock ? ls->ops->lock(ls, node, owner, whole, type, start, len_bytes) : 0;
 }
 
 int ls_host_fd(struct libservice *ls, struct ls_node *node)

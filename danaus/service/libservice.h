@@ -150,10 +150,11 @@ struct libservice_ops {
 		      uint64_t *ret_type);
 	int (*syncfs)(struct libservice *ls);
 
-	/* Optional: locks that hold beyond this host. owner is an opaque number per lock owner;
-	 * the vfs has already granted the lock among its own. type F_RDLCK/F_WRLCK/F_UNLCK, len 0
-	 * to the end; whole: flock(2) rather than fcntl(2). -EAGAIN when another host holds it. */
-	int (*lock)(struct libservice *ls, struct ls_file *file, uint64_t owner, bool whole,
+	/* Optional: locks that hold beyond this host. They are the node's, whatever file is or was
+	 * open. owner is an opaque number per lock owner; the vfs has already granted the lock
+	 * among its own. type F_RDLCK/F_WRLCK/F_UNLCK, len 0 to the end; whole: flock(2) rather
+	 * than fcntl(2). -EAGAIN when another host holds it. */
+	int (*lock)(struct libservice *ls, struct ls_node *node, uint64_t owner, bool whole,
 		    short type, uint64_t start, uint64_t len_bytes);
 
 	/* Optional: an O_PATH descriptor of the host's inode, for inotify; the caller closes it. */
@@ -221,7 +222,7 @@ int ls_removexattr(struct libservice *ls, const struct cred *cred, struct ls_nod
 		   const char *name);
 int ls_statfs(struct libservice *ls, struct ls_node *node, struct statvfs *ret, uint64_t *ret_type);
 int ls_syncfs(struct libservice *ls);
-int ls_lock(struct libservice *ls, struct ls_file *file, uint64_t owner, bool whole, short type,
+int ls_lock(struct libservice *ls, struct ls_node *node, uint64_t owner, bool whole, short type,
 	    uint64_t start, uint64_t len_bytes); /* absent: 0, the vfs's own grant suffices */
 int ls_host_fd(struct libservice *ls, struct ls_node *node);
 

@@ -239,15 +239,13 @@ int64_t union_seek(struct libservice *ls, struct ls_file *file, uint64_t offset,
 }
 
 /* Only the writable branch's files can be changed, so only they need to be locked. */
-int union_lock(struct libservice *ls, struct ls_file *file, uint64_t owner, bool whole, short type,
+int union_lock(struct libservice *ls, struct ls_node *node, uint64_t owner, bool whole, short type,
 	       uint64_t start, uint64_t len_bytes)
 {
-	struct ls_file *upper;
-	int r = union_upper_file(union_of(ls), ufile_of(file), &upper);
+	struct ls_node *upper = atomic_load(&unode_of(node)->upper);
 
-	if (r < 0 || !upper)
-		return r;
-	return ls_lock(upper_ls(union_of(ls)), upper, owner, whole, type, start, len_bytes);
+	return upper ? ls_lock(upper_ls(union_of(ls)), upper, owner, whole, type, start, len_bytes)
+		     : 0;
 }
 
 int union_getattr(struct libservice *ls, struct ls_node *node, struct ls_file *file,

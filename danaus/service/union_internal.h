@@ -188,7 +188,7 @@ int union_removexattr(struct libservice *ls, const struct cred *cred, struct ls_
 int union_statfs(struct libservice *ls, struct ls_node *node, struct statvfs *ret,
 		 uint64_t *ret_type);
 int union_syncfs(struct libservice *ls);
-int union_lock(struct libservice *ls, struct ls_file *file, uint64_t owner, bool whole, short type,
+int union_lock(struct libservice *ls, struct ls_node *node, uint64_t owner, bool whole, short type,
 	       uint64_t start, uint64_t len_bytes);
 int union_host_fd(struct libservice *ls, struct ls_node *node);
 /* The open file of what the upper branch has created and opened (consumed). */

@@ -185,13 +185,15 @@ static int wait_for(struct vctx *ctx, struct vnode *node, const struct vlock *wa
 	return 0;
 }
 
-static int hook(struct vfile *file, const struct vlock *lock, short type)
+/* The other hosts' side of a lock. */
+static bool hooked(const struct vnode *node)
 {
-	struct vopen *open = file->wr ? file->wr : file->rd;
+	return node->instance->ls->ops->lock;
+}
 
-	if (!open)
-		return 0;
-	return ls_lock(file->node->instance->ls, open->file, lock->owner, lock->kind == FLOCK, type,
+static int hook(struct vnode *node, const struct vlock *lock, short type)
+{
+	return ls_lock(node->instance->ls, node->ls, lock->owner, lock->kind == FLOCK, type,
 		       lock->start, lock->end == INT64_MAX ? 0 : lock->end - lock->start + 1);
 }
 
@@ -212,23 +214,26 @@ static int set_lock(struct vctx *ctx, struct vfile *file, const struct vlock *wa
 {
 	struct vnode *node = file->node;
 	struct vfs *vfs = vfs_of(node);
-	bool hooked = node->instance->ls->ops->lock && want->type != F_UNLCK;
+	bool ask = hooked(node) && want->type != F_UNLCK;
 	struct vlock *made = malloc(sizeof(*made)), *spare = malloc(sizeof(*spare));
 	int r = made && spare ? 0 : -ENOMEM;
 
+	/* Given up elsewhere first: who gets it here next must find it free there. */
+	if (!r && want->type == F_UNLCK && hooked(node))
+		hook(node, want, F_UNLCK);
 	while (!r) {
 		pthread_mutex_lock(&vfs->lock_mutex);
 		if (want->type != F_UNLCK)
 			r = wait_for(ctx, node, want, wait);
 		if (!r && want->type != F_UNLCK && vfs->lock_count + 2 > LOCKS_MAX)
 			r = -ENOLCK;
-		if (!r && !hooked)
+		if (!r && !ask)
 			grant(node, want, &made, &spare);
 		pthread_mutex_unlock(&vfs->lock_mutex);
-		if (r < 0 || !hooked)
+		if (r < 0 || !ask)
 			break;
 		/* Also other hosts must let us have it. */
-		r = hook(file, want, want->type);
+		r = hook(node, want, want->type);
 		if (r == -EAGAIN && wait) {
 			pause_for_retry(vfs);
 			r = cancelled(ctx) ? -EINTR : 0;
@@ -243,10 +248,8 @@ static int set_lock(struct vctx *ctx, struct vfile *file, const struct vlock *wa
 			break;
 		}
 		pthread_mutex_unlock(&vfs->lock_mutex);
-		hook(file, want, F_UNLCK);
+		hook(node, want, F_UNLCK);
 	}
-	if (!r && want->type == F_UNLCK)
-		hook(file, want, F_UNLCK);
 	free(made);
 	free(spare);
 	return r;
@@ -390,30 +393,41 @@ int vfs_flock(struct vctx *ctx, struct vfile *file, int operation)
 	return r == -EAGAIN ? -EWOULDBLOCK : r;
 }
 
-/* All of owner's locks of node, without a file at hand for other hosts: NULL. */
-static void drop_owner(struct vnode *node, struct vfile *file, uint64_t owner, enum kind kind)
+/* With the mutex held. */
+static bool holds(const struct vnode *node, const struct vlock *all)
+{
+	for (const struct vlock *l = node->locks; l; l = l->next)
+		if (same_owner(l, all))
+			return true;
+	return false;
+}
+
+/* All of owner's locks of node. */
+static void drop_owner(struct vnode *node, uint64_t owner, enum kind kind)
 {
 	const struct vlock all = {.owner = owner, .kind = kind, .end = INT64_MAX};
 	struct vfs *vfs = vfs_of(node);
 	struct vlock *none = NULL;
-	unsigned before;
 	bool some;
 
 	pthread_mutex_lock(&vfs->lock_mutex);
-	before = vfs->lock_count;
-	carve(node, &all, &none);
-	some = vfs->lock_count != before;
-	if (some)
+	some = holds(node, &all);
+	if (some && hooked(node)) {
+		pthread_mutex_unlock(&vfs->lock_mutex);
+		hook(node, &all, F_UNLCK);
+		pthread_mutex_lock(&vfs->lock_mutex);
+	}
+	if (some) {
+		carve(node, &all, &none);
 		pthread_cond_broadcast(&vfs->lock_cond);
+	}
 	pthread_mutex_unlock(&vfs->lock_mutex);
-	if (some && file)
-		hook(file, &all, F_UNLCK);
 }
 
 void locks_file_closed(struct vfile *file)
 {
-	drop_owner(file->node, file, (uintptr_t)file, OFD);
-	drop_owner(file->node, file, (uintptr_t)file, FLOCK);
+	drop_owner(file->node, (uintptr_t)file, OFD);
+	drop_owner(file->node, (uintptr_t)file, FLOCK);
 }
 
 void locks_node_gone(struct vnode *node)
@@ -435,22 +449,29 @@ void locks_node_gone(struct vnode *node)
 void vfile_close_owner(struct vfile *file, uint64_t owner)
 {
 	if (atomic_load_explicit(&file->node->nlocks, memory_order_acquire))
-		drop_owner(file->node, file, owner, POSIX);
+		drop_owner(file->node, owner, POSIX);
 }
 
 void vfs_owner_gone(struct vfs *vfs, uint64_t owner)
 {
 	const struct vlock all = {.owner = owner, .kind = POSIX, .end = INT64_MAX};
-	struct list *item, *next;
-	struct vlock *none = NULL;
+	struct vnode *found;
 
-	pthread_mutex_lock(&vfs->lock_mutex);
-	for (item = vfs->locked.next; item != &vfs->locked; item = next) {
-		next = item->next;
-		carve(container_of(item, struct vnode, locked), &all, &none);
-	}
-	pthread_cond_broadcast(&vfs->lock_cond);
-	pthread_mutex_unlock(&vfs->lock_mutex);
+	do {
+		found = NULL;
+		pthread_mutex_lock(&vfs->lock_mutex);
+		for (struct list *i = vfs->locked.next; i != &vfs->locked && !found; i = i->next) {
+			struct vnode *node = container_of(i, struct vnode, locked);
+
+			if (holds(node, &all) && vnode_tryref(node))
+				found = node;
+		}
+		pthread_mutex_unlock(&vfs->lock_mutex);
+		if (found) {
+			drop_owner(found, owner, POSIX);
+			vnode_unref(found);
+		}
+	} while (found);
 }
 
 void vfs_cancel(struct vfs *vfs)
