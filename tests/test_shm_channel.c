@@ -642,6 +642,59 @@ static void clients_have_a_limit(void **state)
 	shm_client_detach(&more);
 }
 
+/* A detach while programs run: what waits comes back, and nobody is waited for. */
+static void stopping_ends_clients_and_what_they_wait_for(void **state)
+{
+	struct shm_client client = attach();
+	uint32_t first, second;
+
+	assert_int_equal(shm_client_open(&client, "l", O_RDWR | O_CREAT, &first), 0);
+	assert_int_equal(shm_client_open(&client, "l", O_RDWR, &second), 0);
+	assert_int_equal(flock_now(&client, first, LOCK_EX), 0);
+	post_flock(&client, 1, second, LOCK_EX);
+	assert_int_equal(shm_client_stat(&client, "l", NULL), 0);
+	service_fixture_stop(&fixture);
+	shm_wait(&client, 1);
+	assert_true(client.channel->slot[1].reply.error == -EINTR ||
+		    client.channel->slot[1].reply.error == -EIO);
+	assert_int_equal(atomic_load(&client.channel->dead), 1);
+	shm_client_detach(&client);
+	assert_int_equal(service_fixture_start(&fixture, NULL), 0);
+}
+
+/* The connection is in a child's hands when its process ends: settling does not wait for ever. */
+static void a_held_connection_delays_a_conflict_only_once(void **state)
+{
+	struct shm_client client = attach();
+	int ends[2], status;
+	uint32_t first, second;
+	char byte = 0;
+	pid_t child;
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	child = fork();
+	if (child == 0) {
+		struct shm_client own;
+
+		if (shm_client_attach(&own, fixture.socket, SPIN))
+			_exit(1);
+		if (fork())
+			_exit(0);
+		close(ends[1]);
+		_exit(read(ends[0], &byte, 1) != 0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(shm_client_open(&client, "l", O_RDWR | O_CREAT, &first), 0);
+	assert_int_equal(shm_client_open(&client, "l", O_RDWR, &second), 0);
+	assert_int_equal(flock_now(&client, first, LOCK_EX), 0);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(flock_now(&client, second, LOCK_EX | LOCK_NB), -EAGAIN);
+	close(ends[0]);
+	close(ends[1]);
+	shm_client_detach(&client);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -661,6 +714,8 @@ int main(void)
 	    CASE(the_memory_cannot_be_shrunk),
 	    CASE(another_program_in_the_process_ends_its_channel),
 	    CASE(clients_have_a_limit),
+	    CASE(stopping_ends_clients_and_what_they_wait_for),
+	    CASE(a_held_connection_delays_a_conflict_only_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,7 +50,7 @@ struct peer {
 
 struct attach {
 	struct container *container;
-	int listener;
+	int listener, spare;  /* spare: given up to refuse a peer when descriptors run out */
 	pthread_mutex_t lock; /* the lists and states */
 	pthread_cond_t idle;
 	struct peer *peers, **last;
@@ -368,6 +368,14 @@ static void on_listener(void *arg, uint32_t events)
 	for (int i = 0; i < 16; i++) {
 		int fd = accept4(attach->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE) && attach->spare >= 0) {
+			/* refuse it, or the listener stays ready for ever */
+			attach->spare = fd_close(attach->spare);
+			fd = accept4(attach->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+			fd_close(fd);
+			attach->spare = open("/dev/null", O_PATH | O_CLOEXEC);
+			return;
+		}
 		if (fd < 0)
 			return;
 		add_peer(attach, fd);
@@ -384,6 +392,7 @@ int attach_start(struct container *container, int guest_dir, struct err *err)
 	attach->container = container;
 	attach->last = &attach->peers;
 	attach->listener = -1;
+	attach->spare = open("/dev/null", O_PATH | O_CLOEXEC);
 	pthread_mutex_init(&attach->lock, NULL);
 	pthread_cond_init(&attach->idle, NULL);
 	container->attach = attach;
@@ -425,6 +434,7 @@ void attach_stop(struct container *container)
 	while (attach->live)
 		pthread_cond_wait(&attach->idle, &attach->lock);
 	pthread_mutex_unlock(&attach->lock);
+	fd_close(attach->spare);
 	pthread_mutex_destroy(&attach->lock);
 	pthread_cond_destroy(&attach->idle);
 	free(attach);

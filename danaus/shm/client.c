@@ -29,7 +29,8 @@
 #define STEWARD_NS    1000000 /* calls may take that long while others are pending */
 #define STEWARD_IDLE  64u     /* ticks without a busy client until the steward rests */
 #define THREADS_MAX   (CLIENTS_MAX * 3)
-#define STACK_BYTES   (256u << 10)
+#define STACK_BYTES   (1u << 20) /* address space; an idle thread touches little of it */
+#define SETTLE_NS     200000000
 
 struct client {
 	struct shm_server *server;
@@ -48,6 +49,7 @@ struct client {
 	struct known_identity known[SHM_SLOTS];
 	atomic_bool cancel[SHM_SLOTS];
 	uint64_t window_reads, window_bytes; /* counted so far; under the server's lock */
+	bool orphan; /* its process ended, but another one holds the connection */
 	struct client *next, **link;	     /* in the server's list */
 };
 
@@ -213,8 +215,8 @@ static void reply(struct client *client, unsigned slot, const struct call *call)
 /* Operations that the attach socket alone carries. */
 bool client_by_socket(unsigned op)
 {
-	return op == WIRE_NAME || op == WIRE_ADOPT || op == WIRE_KERNEL_FILE ||
-	       op == WIRE_WATCH || op == WIRE_WINDOW;
+	return op == WIRE_NAME || op == WIRE_ADOPT || op == WIRE_KERNEL_FILE || op == WIRE_WATCH ||
+	       op == WIRE_WINDOW;
 }
 
 static void serve(struct client *client, unsigned slot)
@@ -497,24 +499,39 @@ void shm_server_wait(struct shm_server *server, struct container *container)
 	}
 }
 
+/* Under the lock: a client of an ended process whose files are still to be given back. */
+static struct client *find_ended(struct shm_server *server, const struct container *container)
+{
+	struct client *client = server->clients;
+
+	while (client && (client->session.container != container || client->orphan ||
+			  !process_ended(client->session.process)))
+		client = client->next;
+	return client;
+}
+
 bool shm_server_settle(struct shm_server *server, struct container *container)
 {
-	struct client *client;
 	struct timespec until;
+	struct client *client;
 	bool waited = false;
 
 	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec++;
+	until.tv_nsec += SETTLE_NS;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
 	pthread_mutex_lock(&server->lock);
-	for (;;) {
-		for (client = server->clients; client; client = client->next) {
-			if (client->session.container == container &&
-			    process_ended(client->session.process))
-				break;
+	while ((client = find_ended(server, container))) {
+		if (!pthread_cond_timedwait(&server->gone, &server->lock, &until)) {
+			waited = true;
+			continue;
 		}
-		if (!client || pthread_cond_timedwait(&server->gone, &server->lock, &until))
-			break;
-		waited = true;
+		/* a child has the connection: not waited for again. The list may have changed. */
+		client = find_ended(server, container);
+		if (client)
+			client->orphan = true;
 	}
 	pthread_mutex_unlock(&server->lock);
 	return waited;

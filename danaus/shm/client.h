@@ -37,6 +37,6 @@ struct client *client_ref(struct client *client);
 void client_unref(struct client *client);
 /* Waits until no client of container is left; all of them have been ended. */
 void shm_server_wait(struct shm_server *server, struct container *container);
-/* Waits (a second at most) until the clients of processes that have ended have given their files
- * back: the kernel drops a process' locks before its parent learns of its end. */
+/* Waits (a fifth of a second at most) until the clients of processes that have ended have given
+ * their files back: the kernel drops a process' locks before its parent learns of its end. */
 bool shm_server_settle(struct shm_server *server, struct container *container);
