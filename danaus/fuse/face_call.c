@@ -35,8 +35,11 @@ static int identify(struct face_call *call)
 	struct cred *cred = NULL;
 	int r;
 
-	r = process_get(call->face->container, call->tid, &call->process);
-	if (r == -EPERM || r == -ESRCH) {
+	/* The service itself, while it makes or ends the container, is nobody of it. */
+	r = !call->face->container->processes
+		? -EPERM
+		: process_get(call->face->container, call->tid, &call->process);
+	if (call->face->container->processes && (r == -EPERM || r == -ESRCH)) {
 		/* To look at a process that is not known yet takes the service's own rights. */
 		cred_assume_service();
 		r = process_get(call->face->container, call->tid, &call->process);
