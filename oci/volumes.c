@@ -88,9 +88,11 @@ static json_t *find_target(const json_t *volumes, const char *target)
 	return NULL;
 }
 
+/* Takes flags over. */
 static int add(json_t *volumes, const char *target, const char *source, bool ro, json_t *flags,
 	       bool make, struct err *err)
 {
+	CLEANUP_JSON json_t *owned = flags;
 	json_t *volume;
 
 	if (find_target(volumes, target))
@@ -101,7 +103,7 @@ static int add(json_t *volumes, const char *target, const char *source, bool ro,
 	if (json_array_size(volumes) == MOUNT_TABLE_MAX)
 		return err_set(err, -EINVAL, "more than %d volumes for Danaus: name those it should "
 			       "serve with danaus.mount annotations", MOUNT_TABLE_MAX);
-	volume = json_pack("{s:s, s:s, s:b, s:o, s:b}", "target", target, "source", source, "ro",
+	volume = json_pack("{s:s, s:s, s:b, s:O, s:b}", "target", target, "source", source, "ro",
 			   (int)ro, "flags", flags, "make", (int)make);
 	return json_array_append_new(volumes, volume) < 0 ? -ENOMEM : 0;
 }
