@@ -124,10 +124,14 @@ static int64_t lock_at(struct call *call, const struct vtarget *at, void *arg)
 	(void)arg;
 	if (r)
 		return r;
-	if (cmd == F_SETLKW || cmd == F_OFD_SETLKW)
-		ncall_may_block(call);
 	want = lock;
-	r = vfs_lock(&call->ctx, at->file, cmd, &lock);
+	if ((cmd == F_SETLKW || cmd == F_OFD_SETLKW) && !ncall_may_block(call)) {
+		r = vfs_lock(&call->ctx, at->file, cmd == F_SETLKW ? F_SETLK : F_OFD_SETLK, &lock);
+		if (r == -EAGAIN)
+			r = -ENOLCK;
+	} else {
+		r = vfs_lock(&call->ctx, at->file, cmd, &lock);
+	}
 	if (!r && (cmd == F_SETLK || cmd == F_SETLKW) && want.l_type != F_UNLCK) {
 		/* Granted to a process that was gone by then: nobody else would give it back. */
 		call->valid_ns = 0;
@@ -186,10 +190,14 @@ int64_t sys_fcntl(struct call *call)
 
 static int64_t flock_at(struct call *call, const struct vtarget *at, void *arg)
 {
+	int operation = (int)call->arg[1];
+	int64_t r;
+
 	(void)arg;
-	if (!(call->arg[1] & LOCK_NB) && (call->arg[1] & ~(uint64_t)LOCK_NB) != LOCK_UN)
-		ncall_may_block(call);
-	return vfs_flock(&call->ctx, at->file, (int)call->arg[1]);
+	if ((operation & LOCK_NB) || operation == LOCK_UN || ncall_may_block(call))
+		return vfs_flock(&call->ctx, at->file, operation);
+	r = vfs_flock(&call->ctx, at->file, operation | LOCK_NB);
+	return r == -EAGAIN ? -ENOLCK : r;
 }
 
 int64_t sys_flock(struct call *call)

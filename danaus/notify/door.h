@@ -35,6 +35,7 @@ struct call {
 	struct vctx ctx;       /* after ncall_begin() */
 	uint64_t valid_ns;     /* when the caller last was seen to wait */
 	uint64_t bytes;	       /* moved, for the statistics */
+	bool blocking;	       /* counted as such */
 	bool served;	       /* the door did it, not the kernel */
 };
 
@@ -101,8 +102,9 @@ struct notify {
 
 /* supervisor.c */
 
-/* Makes sure that another thread receives while this call sleeps. */
-void ncall_may_block(struct call *call);
+/* Makes sure that another thread receives while this call sleeps. False: there are no more threads
+ * to be had, and a call that may sleep without an end must not. */
+bool ncall_may_block(struct call *call);
 /* A receiver's buffers. NULL: no memory. */
 struct scratch *ncall_scratch(struct call *call);
 /* Puts fd into the caller as number (or the lowest free one, number -1) and, when answer is set,

@@ -36,12 +36,16 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
-#define RECEIVERS_MAX  64 /* per listener */
+#define RECEIVERS_MAX  512 /* per listener */
+#define STACK_BYTES    (512u << 10)
 #define TICK_NS	       1000000
 #define TICKS_TO_SLEEP 50
 #define TICKS_BACKLOG  3	   /* so many ticks with calls waiting: one more receives */
 #define TICKS_CALM     100	   /* so many without: one fewer */
-#define LONG_CALL_NS   10000000ull /* from here on the caller is looked after */
+#define LONG_CALL_NS   10000000ull /* from here on the caller is looked after, */
+#define LOOK_NS	       30000000ull /* so often, */
+#define LOOKS_PER_TICK 3	   /* and not more of them at once */
+#define LONG_TICKS     10	   /* ticks between two when nothing but long calls is there */
 
 static int64_t (*const handlers[CALL_COUNT])(struct call *call) = {
 #define SC(name, when, handler, op) [CALL_##name] = sys_##handler,
@@ -60,6 +64,7 @@ struct receiver {
 	_Atomic uint64_t id;
 	_Atomic pid_t tid;
 	atomic_bool cancel;
+	uint64_t looked; /* the monitor's */
 	struct scratch *scratch;
 };
 
@@ -74,7 +79,7 @@ struct listener {
 	atomic_bool ended; /* its last process is gone, or the door stops */
 	/* The monitor's, and door->lock's. */
 	struct receiver *receivers;
-	unsigned nreceivers;
+	unsigned nreceivers, nblocked; /* threads; calls that may sleep without an end */
 	unsigned waiting_ticks, calm_ticks;
 };
 
@@ -94,6 +99,7 @@ static void *receiver_main(void *arg);
 static int receiver_start(struct listener *listener)
 {
 	struct receiver *receiver;
+	pthread_attr_t attr;
 	int r;
 
 	if (listener->nreceivers >= RECEIVERS_MAX)
@@ -102,7 +108,10 @@ static int receiver_start(struct listener *listener)
 	if (!receiver)
 		return -ENOMEM;
 	receiver->listener = listener;
-	r = pthread_create(&receiver->thread, NULL, receiver_main, receiver);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	r = pthread_create(&receiver->thread, &attr, receiver_main, receiver);
+	pthread_attr_destroy(&attr);
 	if (r) {
 		free(receiver);
 		return -r;
@@ -113,28 +122,47 @@ static int receiver_start(struct listener *listener)
 	return 0;
 }
 
-/* Lets one more receive. */
-static void listener_more(struct listener *listener)
+/* Lets one more receive. door->lock is held. */
+static int listener_more(struct listener *listener)
 {
-	struct notify *door = listener->door;
-
 	if (atomic_load(&listener->parked) > 0) {
 		atomic_fetch_add(&listener->permits, 1);
 		futex_wake(&listener->permits, 1);
-		return;
+		return 0;
 	}
-	pthread_mutex_lock(&door->lock);
-	if (!atomic_load(&listener->ended))
-		receiver_start(listener);
-	pthread_mutex_unlock(&door->lock);
+	return atomic_load(&listener->ended) ? 0 : receiver_start(listener);
 }
 
-void ncall_may_block(struct call *call)
+bool ncall_may_block(struct call *call)
+{
+	struct listener *listener = call->receiver->listener;
+	struct notify *door = listener->door;
+	int r = 0;
+
+	pthread_mutex_lock(&door->lock);
+	/* One thread is always left for the call that ends the others' wait. */
+	if (listener->nblocked + 2 > listener->nreceivers)
+		r = receiver_start(listener);
+	else if (atomic_load(&listener->receiving) == 0)
+		listener_more(listener);
+	if (!r && !call->blocking) {
+		listener->nblocked++;
+		call->blocking = true;
+	}
+	pthread_mutex_unlock(&door->lock);
+	return !r;
+}
+
+static void unblocked(struct call *call)
 {
 	struct listener *listener = call->receiver->listener;
 
-	if (atomic_load(&listener->receiving) == 0)
-		listener_more(listener);
+	if (!call->blocking)
+		return;
+	pthread_mutex_lock(&listener->door->lock);
+	listener->nblocked--;
+	pthread_mutex_unlock(&listener->door->lock);
+	call->blocking = false;
 }
 
 struct scratch *ncall_scratch(struct call *call)
@@ -240,6 +268,7 @@ static void serve(struct receiver *receiver, const struct seccomp_notif *request
 	    (result != CALL_CONTINUE || call.row->op == WIRE_KERNEL_FILE))
 		stats_count(DOOR_NOTIFY, call.row->op, started, call.bytes,
 			    result < 0 && result > CALL_GONE ? (int)result : 0);
+	unblocked(&call);
 	ncall_end(&call);
 	atomic_store_explicit(&receiver->since, 0, memory_order_release);
 }
@@ -327,12 +356,14 @@ static void look_after(struct receiver *receiver, uint64_t since)
 	vfs_cancel(receiver->listener->door->container->pool->vfs);
 }
 
-/* True when calls are in progress. */
-static bool listener_tick(struct listener *listener, int ncpus)
+/* What a tick found: calls in progress that are young or wait for a thread; only long ones. */
+enum { TICK_LONG = 1, TICK_BUSY = 3 };
+
+static unsigned listener_tick(struct listener *listener, int ncpus)
 {
 	struct pollfd p = {.fd = listener->fd, .events = POLLIN};
 	int want = atomic_load(&listener->want);
-	bool busy = false, waiting;
+	unsigned busy = 0, waiting, looks = 0;
 	uint64_t now = stats_now();
 
 	for (struct receiver *r = listener->receivers; r; r = r->next) {
@@ -340,19 +371,19 @@ static bool listener_tick(struct listener *listener, int ncpus)
 
 		if (!since)
 			continue;
-		busy = true;
-		if (now > since && now - since > LONG_CALL_NS)
-			look_after(r, since);
+		if (now < since + LONG_CALL_NS) {
+			busy = TICK_BUSY;
+			continue;
+		}
+		busy |= TICK_LONG;
+		if (now < r->looked + LOOK_NS || looks++ >= LOOKS_PER_TICK)
+			continue;
+		r->looked = now;
+		look_after(r, since);
 	}
 	waiting = poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
-	if (waiting && atomic_load(&listener->receiving) == 0) {
-		if (atomic_load(&listener->parked) > 0) {
-			atomic_fetch_add(&listener->permits, 1);
-			futex_wake(&listener->permits, 1);
-		} else {
-			receiver_start(listener);
-		}
-	}
+	if (waiting && atomic_load(&listener->receiving) == 0)
+		listener_more(listener);
 	listener->waiting_ticks = waiting ? listener->waiting_ticks + 1 : 0;
 	listener->calm_ticks = waiting ? 0 : listener->calm_ticks + 1;
 	if (listener->waiting_ticks >= TICKS_BACKLOG && want < ncpus) {
@@ -362,7 +393,7 @@ static bool listener_tick(struct listener *listener, int ncpus)
 		atomic_store(&listener->want, want - 1);
 		listener->calm_ticks = 0;
 	}
-	return busy || waiting;
+	return waiting || (busy && !atomic_load(&listener->receiving)) ? TICK_BUSY : busy;
 }
 
 /* Frees the receivers that have ended; true when none is left. */
@@ -385,16 +416,16 @@ static bool listener_reap(struct listener *listener)
 	return !listener->receivers;
 }
 
-/* True when something moves. *ret_over: the door stops, and its listeners are gone. */
-static bool door_tick(struct notify *door, int ncpus, bool *ret_over)
+/* TICK_*, 0: nothing moves. *ret_over: the door stops, and its listeners are gone. */
+static unsigned door_tick(struct notify *door, int ncpus, bool *ret_over)
 {
 	struct listener **at, *listener;
-	bool busy = false;
+	unsigned busy = 0;
 
 	pthread_mutex_lock(&door->lock);
 	for (at = &door->listeners; (listener = *at);) {
 		if (atomic_load(&listener->ended)) {
-			busy = true;
+			busy = TICK_BUSY;
 			if (listener_reap(listener)) {
 				*at = listener->next;
 				fd_close(listener->fd);
@@ -421,8 +452,11 @@ static void *monitor_main(void *arg)
 	pthread_setname_np(pthread_self(), "notify-monitor");
 	for (;;) {
 		struct timespec tick = {.tv_nsec = TICK_NS};
+		unsigned busy = door_tick(door, ncpus, &over);
 
-		calm = door_tick(door, ncpus, &over) ? 0 : calm + 1;
+		calm = busy ? 0 : calm + 1;
+		if (busy == TICK_LONG)
+			tick.tv_nsec *= LONG_TICKS;
 		if (over)
 			return NULL;
 		if (++ticks % 1000 == 0)
