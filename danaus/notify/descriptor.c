@@ -63,38 +63,62 @@ int64_t descriptor_find(struct call *call, int fd, struct vfile **ret)
 	return descriptor_find_anchor(call, fd, ret, &anchor);
 }
 
-/* Raises the soft limit of open files to the hard one, when that lets number in. prlimit(2) wants
- * CAP_SYS_RESOURCE, or that the target has no other ids than the calling thread's real ones: this
- * thread takes them for the moment. */
-static int raise_limit(struct call *call, int number)
+/* ncall_add_descriptor() with the caller's soft limit of open files raised to the hard one for the
+ * moment: a program's limits stay its own. prlimit(2) wants CAP_SYS_RESOURCE, or that the target has
+ * no other ids than the calling thread's real ones: this thread takes them meanwhile. Answers
+ * nothing: the program goes on when its limit is back. */
+static int add_above_limit(struct call *call, int fd, int number, int flags)
 {
 	pid_t pid = process_pid(call->caller->process);
 	const struct cred *cred = call->ctx.cred;
-	struct rlimit limit;
-	int r = -EPERM;
+	bool other = cred->ruid || cred->rgid;
+	struct rlimit old, raised, now;
+	int r = -EMFILE;
 
-	if (!cred)
-		return -EPERM;
-	cred_assume_service();
-	syscall(SYS_setresgid, cred->rgid, -1, -1);
-	syscall(SYS_setresuid, cred->ruid, -1, -1);
-	if (!prlimit(pid, RLIMIT_NOFILE, NULL, &limit)) {
-		r = -EMFILE;
-		if (limit.rlim_max > (rlim_t)number) {
-			limit.rlim_cur = limit.rlim_max;
-			r = prlimit(pid, RLIMIT_NOFILE, &limit, NULL) ? -errno : 0;
+	if (other) {
+		cred_assume_service(); /* setresuid(2) changes the fsuid as well */
+		syscall(SYS_setresgid, cred->rgid, -1, -1);
+		syscall(SYS_setresuid, cred->ruid, -1, -1);
+	}
+	if (!prlimit(pid, RLIMIT_NOFILE, NULL, &old) && old.rlim_max > (rlim_t)number) {
+		raised = old;
+		raised.rlim_cur = old.rlim_max;
+		if (!prlimit(pid, RLIMIT_NOFILE, &raised, NULL)) {
+			r = ncall_add_descriptor(call, fd, number, flags, false);
+			/* Should the program have set its own meanwhile, that counts. */
+			if (!prlimit(pid, RLIMIT_NOFILE, &old, &now) &&
+			    (now.rlim_cur != raised.rlim_cur || now.rlim_max != raised.rlim_max))
+				prlimit(pid, RLIMIT_NOFILE, &now, NULL);
 		}
 	}
-	syscall(SYS_setresuid, 0, -1, -1);
-	syscall(SYS_setresgid, 0, -1, -1);
+	if (other) {
+		syscall(SYS_setresuid, 0, -1, -1);
+		syscall(SYS_setresgid, 0, -1, -1);
+	}
 	return r;
+}
+
+/* caller->numbers is held. With answer the call may be answered after this, or not yet: the caller's
+ * above_limit says it. */
+static int add(struct call *call, int fd, int number, int flags, bool answer)
+{
+	struct caller *caller = call->caller;
+	int r;
+
+	if (!caller->above_limit) {
+		r = ncall_add_descriptor(call, fd, number, flags, answer);
+		if ((r != -EBADF && r != -EMFILE) || !call->ctx.cred)
+			return r;
+		caller->above_limit = true;
+	}
+	return add_above_limit(call, fd, number, flags);
 }
 
 int64_t descriptor_give_anchor(struct call *call, int anchor, int flags)
 {
 	struct caller *caller = call->caller;
 	int first = call->container->light_limit, start, number, r;
-	bool wrapped = false, raised = false;
+	bool wrapped = false;
 	int64_t result = CALL_CONTINUE;
 
 	pthread_mutex_lock(&caller->numbers);
@@ -109,10 +133,10 @@ int64_t descriptor_give_anchor(struct call *call, int anchor, int flags)
 		}
 		if (copy != -EBADF)
 			break;
-		r = ncall_add_descriptor(call, anchor, number, flags, true);
+		r = add(call, anchor, number, flags, true);
 		if (r >= 0) {
 			caller->next_number = number;
-			result = CALL_ANSWERED;
+			result = caller->above_limit ? number : CALL_ANSWERED;
 			break;
 		}
 		if (r == -ENOENT || r == -EINPROGRESS) {
@@ -125,10 +149,6 @@ int64_t descriptor_give_anchor(struct call *call, int anchor, int flags)
 		}
 		if (r != -EBADF && r != -EMFILE)
 			break;
-		if (!raised && !raise_limit(call, number)) {
-			raised = true;
-			continue;
-		}
 		/* Above the limit: what is free below where the search began? */
 		if (wrapped || start == first)
 			break;
@@ -209,7 +229,7 @@ int64_t descriptor_to_kernel(struct call *call, int fd)
 	if (r)
 		return r == CALL_CONTINUE ? 0 : r;
 	pthread_mutex_lock(&call->caller->numbers);
-	added = ncall_add_descriptor(call, kernel, fd, cloexec_of(call, fd), false);
+	added = add(call, kernel, fd, cloexec_of(call, fd), false);
 	pthread_mutex_unlock(&call->caller->numbers);
 	if (added < 0)
 		return added == -ENOENT ? CALL_GONE : added;

@@ -12,8 +12,8 @@ int64_t descriptor_find(struct call *call, int fd, struct vfile **ret);
 /* As above, but with a copy of the anchor, which the caller of this closes. */
 int64_t descriptor_find_anchor(struct call *call, int fd, struct vfile **ret, int *ret_anchor);
 
-/* Puts a new name for file into the caller and answers the call with its number. flags: O_CLOEXEC.
- * CALL_ANSWERED, CALL_GONE, -EMFILE, or CALL_CONTINUE when a number cannot be had by this way (then
+/* Puts a new name for file into the caller, for the call's answer. flags: O_CLOEXEC. CALL_ANSWERED or
+ * the number, CALL_GONE, -EMFILE, or CALL_CONTINUE when a number cannot be had by this way (then
  * the kernel face serves). */
 int64_t descriptor_give(struct call *call, struct vfile *file, int flags);
 /* The same with a copy of an anchor that is there already. */

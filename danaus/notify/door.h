@@ -71,6 +71,7 @@ struct caller {
 	uint64_t fsize;
 
 	pthread_mutex_t numbers; /* held while a descriptor is put into the process */
+	bool above_limit;	 /* its soft limit of open files is lower than our numbers */
 	int next_number;	 /* where to look for a free number first; 0: not looked yet */
 };
 

@@ -535,7 +535,7 @@ static void *open_many(void *arg)
 
 static void processes(const char *self)
 {
-	struct rlimit limit = {1000, RLIM_INFINITY};
+	struct rlimit limit = {1000, RLIM_INFINITY}, files;
 	char number[16], c;
 	pthread_t thread[4];
 	void *bad;
@@ -601,6 +601,10 @@ static void processes(const char *self)
 	}
 	waitpid(pid, &status, 0);
 	R(WIFSIGNALED(status) ? WTERMSIG(status) : -1);
+	getrlimit(RLIMIT_NOFILE, &files);
+	printf("  %lu\n", (unsigned long)files.rlim_cur);
+	files.rlim_cur = 460;
+	R(setrlimit(RLIMIT_NOFILE, &files));
 	/* Another identity. */
 	chmod(dir, 0755);
 	chmod(in("a"), 0600);
@@ -614,6 +618,11 @@ static void processes(const char *self)
 		R(open(in("new"), O_CREAT | O_WRONLY, 0644));
 		R(chmod(in("a"), 0644));
 		R(write(fd, "y", 1));
+		chmod(dir, 0777);
+		OK(fd = open(dir, O_RDONLY));
+		R(fcntl(fd, F_GETFD));
+		getrlimit(RLIMIT_NOFILE, &files);
+		printf("  %lu\n", (unsigned long)files.rlim_cur);
 		fflush(stdout);
 		_exit(0);
 	}
