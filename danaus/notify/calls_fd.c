@@ -82,8 +82,9 @@ int64_t sys_dup(struct call *call)
 	return duplicate(call, (int)call->arg[0], 0, true);
 }
 
-/* The kernel duplicates anchors among numbers >= the base by itself; below it the program must have
- * a kernel file. */
+/* Below the base the program must have a kernel file. From the base on an anchor may be duplicated as
+ * it is; not by the kernel, which refuses numbers above the soft limit of open files, even where one
+ * is open. */
 static int64_t dup_onto(struct call *call, int from, int to, int flags)
 {
 	int base = call->container->fd_base;
@@ -100,7 +101,7 @@ static int64_t dup_onto(struct call *call, int from, int to, int flags)
 	r = descriptor_find(call, to, &file);
 	if (!r)
 		vfile_close_owner(file, process_owner(call->caller->process));
-	return CALL_CONTINUE;
+	return descriptor_replace(call, from, to, flags);
 }
 
 int64_t sys_dup2(struct call *call)

@@ -164,6 +164,27 @@ int64_t descriptor_give_anchor(struct call *call, int anchor, int flags)
 	return result;
 }
 
+int64_t descriptor_replace(struct call *call, int from, int to, int flags)
+{
+	CLEANUP_FD int there = -1;
+	CLEANUP_FD int copy = -1;
+	int64_t r = ncall_begin(call);
+	int added;
+
+	if (r)
+		return r;
+	there = copy_of(call, to);
+	copy = there < 0 ? -1 : copy_of(call, from);
+	if (copy < 0)
+		return CALL_CONTINUE;
+	pthread_mutex_lock(&call->caller->numbers);
+	added = add(call, copy, to, flags, true);
+	pthread_mutex_unlock(&call->caller->numbers);
+	if (added < 0)
+		return added == -ENOENT ? CALL_GONE : CALL_CONTINUE;
+	return call->caller->above_limit ? added : CALL_ANSWERED;
+}
+
 int64_t descriptor_give(struct call *call, struct vfile *file, int flags)
 {
 	struct anchors *anchors = call->container->pool->anchors;

@@ -19,6 +19,10 @@ int64_t descriptor_give(struct call *call, struct vfile *file, int flags);
 /* The same with a copy of an anchor that is there already. */
 int64_t descriptor_give_anchor(struct call *call, int anchor, int flags);
 
+/* dup3(2) of any number onto one that is open now. CALL_ANSWERED or the number, CALL_GONE, or
+ * CALL_CONTINUE where the kernel has the right word. */
+int64_t descriptor_replace(struct call *call, int from, int to, int flags);
+
 /* The kernel's own file for file, in the service. The caller closes it. */
 int descriptor_kernel_file(struct call *call, struct vfile *file, int *ret_fd);
 

@@ -50,8 +50,8 @@ static bool kernel; /* the kernel finds dir, too */
 
 static const char *in(const char *name)
 {
-	static char path[4][PATH_MAX];
-	static int turn;
+	static __thread char path[4][PATH_MAX];
+	static __thread int turn;
 
 	turn = (turn + 1) % 4;
 	snprintf(path[turn], sizeof(path[turn]), "%s/%s", dir, name);
@@ -585,6 +585,12 @@ static void processes(const char *self)
 	R(lseek(fd, 0, SEEK_CUR));
 	close(fd2);
 	R(write(fd, "x", 1));
+	fd2 = open(in("a"), O_RDONLY);
+	R(dup2(fd, fd2) == fd2);
+	R(lseek(fd2, 0, SEEK_CUR));
+	R(dup3(0, fd2, O_CLOEXEC) == fd2);
+	R(fcntl(fd2, F_GETFD));
+	close(fd2);
 	/* A limit of the size of files. */
 	fflush(stdout);
 	pid = fork();
