@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+# After podman rm -f, and after kill -9 of the program, of the first process, of conmon, of podman and
+# of the service itself: no process, mount, cgroup, socket, memory file or lock is left. (The sandbox
+# looks for leftovers after each case; this one asks after each death.)
+# image: full
+# seconds: 240
+. "$LIB/case.sh"
+
+gone() { ! pgrep -x danausd >/dev/null && [ -z "$(ls -A /run/danaus/containers 2>/dev/null)" ] && [ -z "$(ls -A /run/danaus/pools 2>/dev/null)" ]; }
+busy='exec 9> /data/held; flock 9; (while :; do date > /data/d; done) & python3 -c "
+import mmap, os, time
+f = open(\"/data/m\", \"wb+\"); f.truncate(65536); m = mmap.mmap(f.fileno(), 0); m[0] = 1
+import fcntl; fcntl.lockf(f, fcntl.LOCK_EX)
+open(\"/data/ready\", \"w\").close()
+while True: m[1] = 2; f.seek(0); f.write(b\"x\" * 4096); f.flush()
+"; sleep 1000'
+begin() { # NAME
+	data=$(new_dir "d-$1")
+	rm -f "$data/ready"
+	up "$1" -v "$data:/data" $IMAGE_FULL bash -c "$busy"
+	until_true "$1: the programs" 20 test -e "$data/ready"
+}
+
+begin rm
+pod rm -f -t 0 rm > /dev/null
+until_true "after podman rm -f" 20 gone
+
+begin stop
+pod stop -t 1 stop > /dev/null 2>&1
+until_true "after podman stop" 20 gone
+down stop
+
+begin first
+kill -KILL "$(pod inspect -f '{{.State.Pid}}' first)"
+until_true "after kill -9 of the first process" 20 gone
+down first
+
+begin program # a client dies in mid-call: its locks go, the others go on
+for p in $(pgrep -x python3); do kill -KILL "$p"; done
+until_true "its lock is free" 10 pod exec program python3 -c \
+	'import fcntl; fcntl.lockf(open("/data/m", "rb+"), fcntl.LOCK_EX | fcntl.LOCK_NB)'
+down program
+until_true "after kill -9 of a program" 20 gone
+
+begin conmon
+kill -KILL "$(pod inspect -f '{{.State.ConmonPid}}' conmon)"
+pod rm -f -t 0 conmon > /dev/null 2>&1 || true
+kill -KILL "$(pgrep -x python3 | head -n 1)" 2>/dev/null || true
+until_true "after kill -9 of conmon" 20 gone
+
+data=$(new_dir d-podman)
+run --name podman -v "$data:/data" $IMAGE_FULL bash -c "$busy" &
+until_true "podman: the programs" 20 test -e "$data/ready"
+kill -KILL $!
+wait $! 2>/dev/null || true
+down podman
+until_true "after kill -9 of podman" 20 gone
+
+begin service # programs get errors, nothing hangs, the container can be removed
+kill -KILL "$(pgrep -x danausd)"
+until_true "the service's end" 10 sh -c '! pgrep -x danausd'
+out=$(timeout 20 podman exec service ls /data 2>&1) && fail "ls went through without a service: $out"
+down service
+until_true "after kill -9 of the service" 20 gone

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# Bad input: the container does not start, and the error names the thing, in the log always and on the
+# terminal where the runtime shows it. A full disk is ENOSPC.
+# image: small full
+# seconds: 240
+. "$LIB/case.sh"
+data=$(new_dir data)
+
+bad() { # WHAT PATTERN PODMAN-OPTIONS...: through the hooks, and through danaus-runtime
+	local what=$1 pattern=$2 out log; shift 2
+	: > /run/danaus/hook.log 2>/dev/null || true
+	if out=$(run "$@" $IMAGE_SMALL true 2>&1); then fail "$what: the container started"; return; fi
+	log=$(cat /run/danaus/hook.log 2>/dev/null || true)
+	has "$what, the log" "$log" "$pattern"
+	if out=$(RUNTIME=/usr/local/bin/danaus-runtime; pod --hooks-dir "$CASE_DIR/none" --runtime "$RUNTIME" run --rm \
+		--cgroup-parent "$CASE_CGROUP" --annotation danaus=on "$@" $IMAGE_SMALL true 2>&1); then
+		fail "$what: the container started with danaus-runtime"; return
+	fi
+	has "$what, the terminal" "$out" "$pattern"
+}
+mkdir "$CASE_DIR/none"
+run -v "$data:/data" $IMAGE_SMALL true # it works when nothing is wrong
+bad "unknown annotation" 'danaus\.bogus' --annotation danaus.bogus=1 -v "$data:/data"
+
+bad "bad size" 'danaus\.cache' --annotation danaus.cache=12q -v "$data:/data"
+bad "bad CPUs" 'danaus\.cpus' --annotation danaus.cpus=1-x -v "$data:/data"
+bad "bad pool" 'danaus\.pool' --annotation danaus.pool=../x -v "$data:/data"
+bad "a mount without a source" 'danaus\.mount' --annotation danaus.mount=/m
+bad "a relative target" 'danaus\.mount.*absolute|absolute' --annotation danaus.mount=m=local:/srv
+bad "the root as target" 'danaus\.mount' --annotation "danaus.mount=/=local:$data"
+bad "an unknown source" 'nosuch' --annotation danaus.mount=/m=nosuch:/srv
+bad "a missing directory" 'missing-directory' --annotation danaus.mount=/m=local:/missing-directory
+bad "a relative source" 'absolute|local' --annotation danaus.mount=/m=local:srv
+bad "a broken union" 'union|position' --annotation "danaus.mount=/m=union:[local:$data;rw"
+bad "two at one target" '/m' --annotation "danaus.mount.a=/m=local:$data" --annotation "danaus.mount.b=/m=local:$data"
+bad "an unknown option" 'nonsense' --annotation "danaus.mount=/m=local:$data;nonsense"
+
+printf '{"runtimez": []}' > "$CASE_DIR/config.json"
+case_cleanup() { umount /etc/danaus/danaus.json; }
+mount --bind "$CASE_DIR/config.json" /etc/danaus/danaus.json
+bad "an unknown key of danaus.json" 'runtimez' -v "$data:/data"
+printf '{"log_level": 7}' > "$CASE_DIR/config.json"
+bad "a wrong type in danaus.json" 'log_level' -v "$data:/data"
+printf '{' > "$CASE_DIR/config.json"
+bad "danaus.json that is no JSON" 'danaus\.json' -v "$data:/data"
+printf '{"runtimes": ["/no/such/runtime"]}' > "$CASE_DIR/config.json"
+out=$(pod --hooks-dir "$CASE_DIR/none" --runtime /usr/local/bin/danaus-runtime run --rm --cgroup-parent "$CASE_CGROUP" \
+	--annotation danaus=on -v "$data:/data" $IMAGE_SMALL true 2>&1) && fail "no runtime, and it started"
+has "a missing low-level runtime" "$out" 'no low-level runtime found: install'
+umount /etc/danaus/danaus.json
+declare -F case_cleanup > /dev/null && unset -f case_cleanup
+
+# a target that escapes by a symlink of the root file system makes nothing on the host
+out=$(run --annotation "danaus.mount=/tmp/../../../../danaus-escape/x=local:$data" $IMAGE_SMALL sh -c 'ls /danaus-escape' 2>&1 || true)
+[ ! -e /danaus-escape ] || fail "a target was made on the host"
+
+# ENOSPC, on a small file system
+mkdir "$CASE_DIR/tiny"
+mount -t tmpfs -o size=2m tiny "$CASE_DIR/tiny"
+for image in $IMAGE_SMALL $IMAGE_FULL; do
+	out=$(run -v "$CASE_DIR/tiny:/data" "$image" sh -c 'dd if=/dev/zero of=/data/f bs=64k count=100 2>&1; echo "code $?"; rm -f /data/f; echo ok > /data/g; cat /data/g; rm /data/g')
+	has "a full disk, ${image##*-}" "$out" 'No space left on device'
+	has "after it, ${image##*-}" "$out" '^ok$'
+done
+umount "$CASE_DIR/tiny"
