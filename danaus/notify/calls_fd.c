@@ -133,6 +133,11 @@ static int64_t lock_at(struct call *call, const struct vtarget *at, void *arg)
 	} else {
 		r = vfs_lock(&call->ctx, at->file, cmd, &lock);
 	}
+	/* unless who holds it has closed the file or ended in the meantime */
+	if (r == -EAGAIN && container_settle(call->container)) {
+		lock = want;
+		r = vfs_lock(&call->ctx, at->file, cmd, &lock);
+	}
 	if (!r && (cmd == F_SETLK || cmd == F_SETLKW) && want.l_type != F_UNLCK) {
 		/* Granted to a process that was gone by then: nobody else would give it back. */
 		call->valid_ns = 0;

@@ -33,6 +33,8 @@ struct anchors {
 	pthread_mutex_t reading, lock; /* the queue; the map */
 	struct anchor **bucket;	       /* by inode number; nbuckets is a power of two */
 	size_t nbuckets, count;
+	anchor_closed_fn on_closed;
+	void *on_closed_arg;
 };
 
 static int mount_tmpfs(int *ret)
@@ -140,6 +142,12 @@ dev_t anchors_dev(const struct anchors *anchors)
 	return anchors->dev;
 }
 
+void anchors_on_closed(struct anchors *anchors, anchor_closed_fn fn, void *arg)
+{
+	anchors->on_closed = fn;
+	anchors->on_closed_arg = arg;
+}
+
 int anchors_event_fd(const struct anchors *anchors)
 {
 	return anchors->events;
@@ -234,7 +242,7 @@ int anchor_find(struct anchors *anchors, int fd, struct vfile **ret)
 	return anchor_find_ino(anchors, st.st_ino, ret);
 }
 
-static void drop(struct anchors *anchors, ino_t ino)
+static void drop(struct anchors *anchors, ino_t ino, pid_t pid)
 {
 	struct anchor **link, *anchor;
 
@@ -246,8 +254,11 @@ static void drop(struct anchors *anchors, ino_t ino)
 		anchors->count--;
 	}
 	pthread_mutex_unlock(&anchors->lock);
-	if (anchor)
+	if (anchor) {
+		if (anchors->on_closed)
+			anchors->on_closed(anchors->on_closed_arg, pid, anchor->file);
 		vfile_unref(anchor->file);
+	}
 	free(anchor);
 }
 
@@ -266,7 +277,8 @@ void anchors_closed(struct anchors *anchors)
 
 			if (event->event_len >= sizeof(*event) + sizeof(*info) &&
 			    info->hdr.info_type == FAN_EVENT_INFO_TYPE_FID)
-				drop(anchors, ino_of_handle((const void *)info->handle));
+				drop(anchors, ino_of_handle((const void *)info->handle),
+				     event->pid);
 		}
 	}
 	pthread_mutex_unlock(&anchors->reading);

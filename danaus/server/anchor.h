@@ -14,6 +14,10 @@ struct anchors;
 int anchors_new(struct anchors **ret, struct err *err);
 void anchors_free(struct anchors *anchors);
 dev_t anchors_dev(const struct anchors *anchors);
+/* fn hears of each last close of an anchor: pid (0: unknown here) closed it, of file. Called with no
+ * lock of the anchors but the queue's; set before the first anchor is given. */
+typedef void (*anchor_closed_fn)(void *arg, pid_t pid, struct vfile *file);
+void anchors_on_closed(struct anchors *anchors, anchor_closed_fn fn, void *arg);
 /* To poll for input; then call anchors_closed(). */
 int anchors_event_fd(const struct anchors *anchors);
 void anchors_closed(struct anchors *anchors);

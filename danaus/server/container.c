@@ -479,6 +479,22 @@ int container_detach(struct server *server, const char *id, bool *ret_last)
 	return 0;
 }
 
+void containers_file_closed(void *arg, pid_t pid, struct vfile *file)
+{
+	struct server *server = arg;
+	struct container_entry *entry;
+	uint64_t owner = 0;
+
+	pthread_mutex_lock(&server->lock);
+	for (entry = server->containers; entry; entry = entry->next) {
+		if (process_owner_of(&entry->container, pid, &owner))
+			break;
+	}
+	pthread_mutex_unlock(&server->lock);
+	if (entry)
+		vfile_close_owner(file, owner);
+}
+
 void containers_detach_all(struct server *server)
 {
 	for (;;) {

@@ -499,6 +499,21 @@ uint64_t process_owner(const struct process *process)
 	return process->owner;
 }
 
+bool process_owner_of(struct container *container, pid_t pid, uint64_t *ret)
+{
+	struct processes *processes = container->processes;
+	struct process *process;
+
+	if (!processes || pid <= 0)
+		return false;
+	pthread_mutex_lock(&processes->lock);
+	process = *find(processes, pid);
+	if (process)
+		*ret = process->owner;
+	pthread_mutex_unlock(&processes->lock);
+	return process != NULL;
+}
+
 int process_pidfd(const struct process *process)
 {
 	return process->pidfd;

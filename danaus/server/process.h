@@ -56,6 +56,8 @@ pid_t process_ns_pid(const struct process *process);   /* in the container's pid
 uint64_t process_owner(const struct process *process); /* for vctx.owner */
 int process_pidfd(const struct process *process);      /* still the process's */
 struct container *process_container(const struct process *process);
+/* The owner of the process with that host pid, when it is known already; false. */
+bool process_owner_of(struct container *container, pid_t pid, uint64_t *ret);
 /* A new reference on the identity of one of its threads, by host tid. */
 int process_cred(struct process *process, pid_t host_tid, struct cred **ret);
 /* A thread's number in its own pid namespace -> host tid; -ESRCH when it is not of this process. */

@@ -242,6 +242,8 @@ static int start(struct server *server, const struct server_options *options, st
 	if (!r)
 		r = anchors_new(&pool->anchors, err);
 	if (!r)
+		anchors_on_closed(pool->anchors, containers_file_closed, server);
+	if (!r)
 		r = shm_server_new(pool, &pool->shm);
 	if (!r) {
 		server->anchors_wake = eventfd(0, EFD_CLOEXEC);
