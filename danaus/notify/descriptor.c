@@ -193,6 +193,7 @@ int64_t descriptor_give(struct call *call, struct vfile *file, int flags)
 
 	if (anchor_give(anchors, file, &anchor))
 		return CALL_CONTINUE;
+	anchor_receiver(anchors, anchor, process_pid(call->caller->process));
 	r = descriptor_give_anchor(call, anchor, flags);
 	anchor_give_done(anchors, anchor);
 	return r;

@@ -23,6 +23,7 @@
 
 struct anchor {
 	ino_t ino;
+	pid_t receiver; /* 0 */
 	struct vfile *file;
 	struct anchor *next;
 };
@@ -210,6 +211,20 @@ int anchor_give(struct anchors *anchors, struct vfile *file, int *ret_fd)
 	return 0;
 }
 
+void anchor_receiver(struct anchors *anchors, int fd, pid_t pid)
+{
+	struct anchor *anchor;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return;
+	pthread_mutex_lock(&anchors->lock);
+	anchor = *find(anchors, st.st_ino);
+	if (anchor)
+		anchor->receiver = pid;
+	pthread_mutex_unlock(&anchors->lock);
+}
+
 void anchor_give_done(struct anchors *anchors, int fd)
 {
 	(void)anchors;
@@ -256,7 +271,8 @@ static void drop(struct anchors *anchors, ino_t ino, pid_t pid)
 	pthread_mutex_unlock(&anchors->lock);
 	if (anchor) {
 		if (anchors->on_closed)
-			anchors->on_closed(anchors->on_closed_arg, pid, anchor->file);
+			anchors->on_closed(anchors->on_closed_arg,
+					   pid == getpid() ? anchor->receiver : pid, anchor->file);
 		vfile_unref(anchor->file);
 	}
 	free(anchor);
