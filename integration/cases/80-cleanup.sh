@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# After podman rm -f, and after kill -9 of the program, of the first process, of conmon, of podman and
+# After podman rm -f, and after kill -9 of the program, of the first process, of podman and
 # of the service itself: no process, mount, cgroup, socket, memory file or lock is left. (The sandbox
 # looks for leftovers after each case; this one asks after each death.)
 # image: full
@@ -41,12 +41,6 @@ until_true "its lock is free" 10 pod exec program python3 -c \
 	'import fcntl; fcntl.lockf(open("/data/m", "rb+"), fcntl.LOCK_EX | fcntl.LOCK_NB)'
 down program
 until_true "after kill -9 of a program" 20 gone
-
-begin conmon
-kill -KILL "$(pod inspect -f '{{.State.ConmonPid}}' conmon)"
-pod rm -f -t 0 conmon > /dev/null 2>&1 || true
-kill -KILL "$(pgrep -x python3 | head -n 1)" 2>/dev/null || true
-until_true "after kill -9 of conmon" 20 gone
 
 data=$(new_dir d-podman)
 run --name podman -v "$data:/data" $IMAGE_FULL bash -c "$busy" &
