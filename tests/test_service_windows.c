@@ -218,6 +218,7 @@ static void a_file_mapped_by_the_kernel_has_none(void **state)
 	view_end(&v);
 }
 
+#ifndef __SANITIZE_THREAD__ /* a sequence lock reads what may change meanwhile, and voids it */
 struct race {
 	struct view v;
 	_Atomic uint64_t written; /* the value whose write was answered */
@@ -265,6 +266,7 @@ static void a_reader_never_sees_what_was_before_an_answered_write(void **state)
 	pthread_join(reader, NULL);
 	view_end(&race.v);
 }
+#endif
 
 int main(void)
 {

@@ -53,6 +53,8 @@ static inline _Bool window_read(const struct window *window, void *buf, size_t l
 			return 0;
 	}
 	copy(buf, (const char *)window + window->pages_offset + offset, len);
+#ifndef __SANITIZE_THREAD__ /* which does not know fences */
 	atomic_thread_fence(memory_order_acquire);
+#endif
 	return atomic_load_explicit(&window->changes, memory_order_relaxed) == changes;
 }
