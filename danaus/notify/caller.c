@@ -260,6 +260,16 @@ static struct caller *caller_of(struct notify *door, const struct process *proce
 	return caller;
 }
 
+void ncall_caller_known(struct call *call)
+{
+	struct process *process;
+
+	if (call->caller || process_find(call->container, call->tid, &process))
+		return;
+	call->caller = caller_of(call->door, process);
+	process_unref(process);
+}
+
 static void forget_fs(struct caller *caller, pid_t tid)
 {
 	struct vnode *node;

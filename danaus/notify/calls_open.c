@@ -31,7 +31,7 @@ static int64_t give(struct call *call, struct vfile *file, int flags)
 	CLEANUP_FD int kernel = -1;
 	int added;
 
-	if (r == CALL_ANSWERED || r == CALL_GONE || r >= 0)
+	if (r == CALL_ANSWERED || r == CALL_GONE)
 		return r;
 	/* No number of ours: the kernel's own file, in the lowest free one. */
 	if (!descriptor_kernel_file(call, file, &kernel)) {

@@ -31,6 +31,14 @@ int64_t sys_fchdir(struct call *call)
 	return CALL_CONTINUE;
 }
 
+static int64_t exec(struct call *call)
+{
+	ncall_caller_known(call);
+	descriptor_limit_back(call);
+	ncall_changes(call, false);
+	return CALL_CONTINUE;
+}
+
 /* Its identity is read again when the new program makes its first call. A program that is one of
  * its own descriptors (fexecve(3)) has to be a file that the kernel can read. */
 int64_t sys_exec(struct call *call)
@@ -44,18 +52,14 @@ int64_t sys_exec(struct call *call)
 		fd = path_descriptor(path, 0, &rest);
 	if (fd >= 0 && !*rest && (r = descriptor_to_kernel(call, fd)))
 		return r;
-	ncall_changes(call, false);
-	return CALL_CONTINUE;
+	return exec(call);
 }
 
 int64_t sys_execveat(struct call *call)
 {
 	int64_t r = descriptor_to_kernel(call, (int)call->arg[0]);
 
-	if (r)
-		return r;
-	ncall_changes(call, false);
-	return CALL_CONTINUE;
+	return r ? r : exec(call);
 }
 
 /* From here on its threads may differ in what is remembered per process. */

@@ -63,34 +63,21 @@ int64_t descriptor_find(struct call *call, int fd, struct vfile **ret)
 	return descriptor_find_anchor(call, fd, ret, &anchor);
 }
 
-/* ncall_add_descriptor() with the caller's soft limit of open files raised to the hard one for the
- * moment: a program's limits stay its own. prlimit(2) wants CAP_SYS_RESOURCE, or that the target has
- * no other ids than the calling thread's real ones: this thread takes them meanwhile. Answers
- * nothing: the program goes on when its limit is back. */
-static int add_above_limit(struct call *call, int fd, int number, int flags)
+/* Sets the caller's soft limit of open files. prlimit(2) wants CAP_SYS_RESOURCE, or that the target has
+ * no other ids than the calling thread's real ones: this thread takes them meanwhile. */
+static int change_limit(struct call *call, const struct rlimit *want, struct rlimit *ret_old)
 {
 	pid_t pid = process_pid(call->caller->process);
 	const struct cred *cred = call->ctx.cred;
 	bool other = cred->ruid || cred->rgid;
-	struct rlimit old, raised, now;
-	int r = -EMFILE;
+	int r;
 
 	if (other) {
 		cred_assume_service(); /* setresuid(2) changes the fsuid as well */
 		syscall(SYS_setresgid, cred->rgid, -1, -1);
 		syscall(SYS_setresuid, cred->ruid, -1, -1);
 	}
-	if (!prlimit(pid, RLIMIT_NOFILE, NULL, &old) && old.rlim_max > (rlim_t)number) {
-		raised = old;
-		raised.rlim_cur = old.rlim_max;
-		if (!prlimit(pid, RLIMIT_NOFILE, &raised, NULL)) {
-			r = ncall_add_descriptor(call, fd, number, flags, false);
-			/* Should the program have set its own meanwhile, that counts. */
-			if (!prlimit(pid, RLIMIT_NOFILE, &old, &now) &&
-			    (now.rlim_cur != raised.rlim_cur || now.rlim_max != raised.rlim_max))
-				prlimit(pid, RLIMIT_NOFILE, &now, NULL);
-		}
-	}
+	r = prlimit(pid, RLIMIT_NOFILE, want, ret_old) ? -errno : 0;
 	if (other) {
 		syscall(SYS_setresuid, 0, -1, -1);
 		syscall(SYS_setresgid, 0, -1, -1);
@@ -98,20 +85,46 @@ static int add_above_limit(struct call *call, int fd, int number, int flags)
 	return r;
 }
 
-/* caller->numbers is held. With answer the call may be answered after this, or not yet: the caller's
- * above_limit says it. */
-static int add(struct call *call, int fd, int number, int flags, bool answer)
+/* Up to the hard limit: libcs take a descriptor at or above the soft one for a bad one. */
+static int raise_limit(struct call *call, int number)
 {
 	struct caller *caller = call->caller;
-	int r;
+	struct rlimit limit;
 
-	if (!caller->above_limit) {
-		r = ncall_add_descriptor(call, fd, number, flags, answer);
-		if ((r != -EBADF && r != -EMFILE) || !call->ctx.cred)
-			return r;
-		caller->above_limit = true;
+	if (!call->ctx.cred || change_limit(call, NULL, &limit))
+		return -EPERM;
+	if (limit.rlim_max <= (rlim_t)number)
+		return -EMFILE;
+	if (!caller->soft_files)
+		caller->soft_files = limit.rlim_cur;
+	limit.rlim_cur = limit.rlim_max;
+	return change_limit(call, &limit, NULL);
+}
+
+void descriptor_limit_back(struct call *call)
+{
+	struct caller *caller = call->caller;
+	struct rlimit limit;
+
+	if (!caller || !caller->soft_files || ncall_begin(call))
+		return;
+	pthread_mutex_lock(&caller->numbers);
+	if (!change_limit(call, NULL, &limit) && limit.rlim_cur == limit.rlim_max) {
+		limit.rlim_cur = caller->soft_files;
+		change_limit(call, &limit, NULL);
 	}
-	return add_above_limit(call, fd, number, flags);
+	caller->soft_files = 0;
+	pthread_mutex_unlock(&caller->numbers);
+}
+
+/* caller->numbers is held. */
+static int add(struct call *call, int fd, int number, int flags, bool answer)
+{
+	int r = ncall_add_descriptor(call, fd, number, flags, answer);
+
+	if ((r == -EBADF || r == -EMFILE) && !raise_limit(call, number))
+		r = ncall_add_descriptor(call, fd, number, flags, answer);
+	return r;
 }
 
 int64_t descriptor_give_anchor(struct call *call, int anchor, int flags)
@@ -136,7 +149,7 @@ int64_t descriptor_give_anchor(struct call *call, int anchor, int flags)
 		r = add(call, anchor, number, flags, true);
 		if (r >= 0) {
 			caller->next_number = number;
-			result = caller->above_limit ? number : CALL_ANSWERED;
+			result = CALL_ANSWERED;
 			break;
 		}
 		if (r == -ENOENT || r == -EINPROGRESS) {
@@ -182,7 +195,7 @@ int64_t descriptor_replace(struct call *call, int from, int to, int flags)
 	pthread_mutex_unlock(&call->caller->numbers);
 	if (added < 0)
 		return added == -ENOENT ? CALL_GONE : CALL_CONTINUE;
-	return call->caller->above_limit ? added : CALL_ANSWERED;
+	return CALL_ANSWERED;
 }
 
 int64_t descriptor_give(struct call *call, struct vfile *file, int flags)

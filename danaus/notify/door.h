@@ -71,7 +71,7 @@ struct caller {
 	uint64_t fsize;
 
 	pthread_mutex_t numbers; /* held while a descriptor is put into the process */
-	bool above_limit;	 /* its soft limit of open files is lower than our numbers */
+	uint64_t soft_files;	 /* its soft limit of open files before it was raised; 0: it was not */
 	int next_number;	 /* where to look for a free number first; 0: not looked yet */
 };
 
@@ -137,6 +137,8 @@ bool caller_root_plain(struct call *call);
 /* Where relative paths start. CWD_INSIDE: *ret_node is a new reference. CWD_ABOVE: the path, which
  * has MOUNT_PATH_MAX bytes of room. */
 enum caller_cwd caller_cwd(struct call *call, struct vnode **ret_node, char *ret_above);
+/* Sets call->caller when the process is known already. */
+void ncall_caller_known(struct call *call);
 void caller_unref(struct caller *caller);
 /* The caller is about to change its identity (rights) or its fs state, should it be known. */
 void ncall_changes(struct call *call, bool rights);
