@@ -33,9 +33,8 @@ union fd_control {
 
 static long send_message(int socket, const struct iovec *iov, unsigned niov, int fd)
 {
-	union fd_control control = {.one = {{sizeof(struct cmsg_header) + sizeof(int), SOL_SOCKET_,
-					     SCM_RIGHTS_},
-					    fd}};
+	union fd_control control = {
+	    .one = {{sizeof(struct cmsg_header) + sizeof(int), SOL_SOCKET_, SCM_RIGHTS_}, fd}};
 	struct msg_header msg = {.iov = (struct iovec *)iov, .niov = niov};
 	long r;
 
@@ -44,7 +43,7 @@ static long send_message(int socket, const struct iovec *iov, unsigned niov, int
 		msg.control_bytes = sizeof(control.one);
 	}
 	do
-		r = SYS(sendmsg, socket, &msg, NOSIGNAL_);
+		r = GATE(sendmsg, socket, &msg, NOSIGNAL_, 0, 0);
 	while (r == -EINTR);
 	return r;
 }
@@ -81,20 +80,17 @@ void limit_raise(void)
 	root.soft_raised = true;
 }
 
-/* Moves a descriptor of our own out of the program's sight and guards it. */
+/* Moves a descriptor of our own out of the program's sight: right below the base, where calls on it
+ * are no matter of the notify door's. Its number is guarded. */
 static int guard(int fd)
 {
-	int limit = root_table()->light_limit < root.fd_limit ? root_table()->light_limit
-							      : root.fd_limit;
-	long high = SYS(fcntl, fd, F_DUPFD_CLOEXEC, limit - 8);
+	long high = SYS(fcntl, fd, F_DUPFD_CLOEXEC, root.fd_base - FD_GUARDS);
 
 	for (int i = 0; i < 100 && (high == -EINVAL || high == -EMFILE); i++) {
 		limit_raise(); /* another thread lowered it for a program it starts */
-		high = SYS(fcntl, fd, F_DUPFD_CLOEXEC, limit - 8);
+		high = SYS(fcntl, fd, F_DUPFD_CLOEXEC, root.fd_base - FD_GUARDS);
 	}
 	SYS(close, fd, 0, 0);
-	if (high >= 0)
-		fdtab_guard((int)high);
 	return (int)high;
 }
 
@@ -137,8 +133,8 @@ static int say_hello(int socket, int *ret_memfd)
 /* A page that reads 0 in a forked child. */
 static int make_live(void)
 {
-	long page = SYS6(mmap, NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			 0);
+	long page =
+	    SYS6(mmap, NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (failed(page))
 		return (int)page;
@@ -213,10 +209,8 @@ int channel_attach(void)
 	if (!atomic_load(&root.channel) && !root.attach_error) {
 		r = attach();
 		if (r < 0) {
-			if (root.socket >= 0) {
+			if (root.socket >= 0)
 				SYS(close, root.socket, 0, 0);
-				fdtab_unguard(root.socket);
-			}
 			root.socket = -1;
 			if (r != -EMFILE && r != -ENFILE && r != -ENOMEM && r != -EINTR)
 				root.attach_error = r;

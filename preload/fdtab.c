@@ -3,15 +3,15 @@
 #include "preload/fdtab.h"
 #include "preload/window.h"
 
-#define FD_LIMIT_MAX  (1 << 20)
-#define FILES_MAX     65536u
+#define FD_LIMIT_MAX (1 << 20)
+#define FILES_MAX    65536u
 
 /* An entry: one of these, or FILE | flags | the open file's index. */
-enum { FD_UNKNOWN, FD_NATIVE, FD_PARKED, FD_GUARDED };
-#define FD_FILE	   0x80000000u
+enum { FD_UNKNOWN, FD_NATIVE, FD_PARKED };
+#define FD_FILE	    0x80000000u
 #define FD_CLOEXEC_ 0x40000000u /* light only */
-#define FD_NAMED   0x20000000u
-#define FD_INDEX   0x00ffffffu
+#define FD_NAMED    0x20000000u
+#define FD_INDEX    0x00ffffffu
 
 static struct {
 	_Atomic int parked[FD_PARKED_MAX];
@@ -60,22 +60,6 @@ static void note_high(int fd)
 
 	while (fd >= high && !atomic_compare_exchange_weak(&tab.high, &high, fd + 1))
 		;
-}
-
-void fdtab_guard(int fd)
-{
-	_Atomic uint32_t *entry = entry_of(fd);
-
-	if (entry)
-		atomic_store(entry, FD_GUARDED);
-}
-
-void fdtab_unguard(int fd)
-{
-	_Atomic uint32_t *entry = root.fds ? entry_of(fd) : NULL;
-
-	if (entry)
-		atomic_store(entry, FD_UNKNOWN);
 }
 
 uint32_t ofile_index(const struct ofile *file)
@@ -175,7 +159,8 @@ static int adopt(int fd, _Atomic uint32_t *entry, struct ofile **ret)
 	uint32_t unknown = FD_UNKNOWN;
 	int r;
 
-	if (SYS(fstat, fd, &st, 0) < 0)
+	/* by a call that the notify door lets by: it would tell of the file that is named */
+	if (GATE(newfstatat, fd, "", &st, AT_EMPTY_PATH, 0) < 0)
 		return -EBADF;
 	if (!device_is(st.st_dev, table->anchor_dev_major, table->anchor_dev_minor)) {
 		if (entry)
@@ -236,7 +221,7 @@ int fd_find_slow(int fd, struct ofile **ret)
 		}
 		if (value == FD_NATIVE)
 			return 0;
-		if (value == FD_PARKED || value == FD_GUARDED)
+		if (value == FD_PARKED)
 			return -EBADF;
 		return adopt(fd, entry, ret);
 	}
@@ -355,7 +340,7 @@ int fd_install_at(struct ofile *file, int fd, bool cloexec)
 	_Atomic uint32_t *entry = entry_of(fd);
 	long r;
 
-	if (!entry || atomic_load(entry) == FD_GUARDED)
+	if (!entry)
 		return -EBADF;
 	unpark(fd);
 	r = dup_onto(root.anchor, fd, true);
@@ -398,7 +383,7 @@ int fd_close(int fd, int *ret_error)
 		return 0;
 	value = atomic_load(entry);
 	do {
-		if (value == FD_PARKED || value == FD_GUARDED)
+		if (value == FD_PARKED)
 			return -EBADF;
 		if (!(value & FD_FILE)) {
 			atomic_compare_exchange_strong(entry, &value, FD_UNKNOWN);
@@ -425,7 +410,7 @@ void fd_forget(int fd)
 	if (!root.fds || !(entry = entry_of(fd)))
 		return;
 	value = atomic_load(entry);
-	if (value != FD_PARKED && value != FD_GUARDED)
+	if (value != FD_PARKED)
 		let_go(atomic_exchange(entry, FD_UNKNOWN));
 }
 
@@ -438,13 +423,6 @@ void fd_set_native(int fd)
 	unpark(fd);
 	let_go(atomic_exchange(entry, FD_NATIVE));
 	note_high(fd);
-}
-
-bool fd_is_guarded(int fd)
-{
-	_Atomic uint32_t *entry = root.fds ? entry_of(fd) : NULL;
-
-	return entry && atomic_load(entry) == FD_GUARDED;
 }
 
 int fd_cloexec(int fd)
@@ -465,8 +443,8 @@ int fd_set_cloexec(int fd, bool on)
 	do {
 		if (!(value & FD_FILE) || value & FD_NAMED)
 			return -ENOENT;
-	} while (!atomic_compare_exchange_weak(
-	    entry, &value, on ? value | FD_CLOEXEC_ : value & ~FD_CLOEXEC_));
+	} while (!atomic_compare_exchange_weak(entry, &value,
+					       on ? value | FD_CLOEXEC_ : value & ~FD_CLOEXEC_));
 	return 0;
 }
 
@@ -520,16 +498,22 @@ int file_kernel_fd(struct ofile *file, int *ret_fd)
 	return request_fd(file, WIRE_KERNEL_FILE, ret_fd);
 }
 
+int file_to_kernel_fd(struct ofile *file, int *ret_fd)
+{
+	int r = file_kernel_fd(file, ret_fd);
+
+	if (r == 0)
+		exchange_numbers(file, *ret_fd, false);
+	return r;
+}
+
 int file_to_kernel(struct ofile *file)
 {
-	int fd, r;
+	int fd, r = file_to_kernel_fd(file, &fd);
 
-	r = file_kernel_fd(file, &fd);
-	if (r < 0)
-		return r;
-	exchange_numbers(file, fd, false);
-	SYS(close, fd, 0, 0);
-	return 0;
+	if (r == 0)
+		SYS(close, fd, 0, 0);
+	return r;
 }
 
 static int file_export(struct ofile *file)

@@ -25,6 +25,7 @@ struct ofile {
 };
 
 #define FD_PARKED_MAX 16
+#define FD_GUARDS     8 /* numbers below the base that may hold our own descriptors */
 
 /* stat(2)'s st_dev against its two numbers. */
 static inline bool device_is(uint64_t device, uint32_t major, uint32_t minor)
@@ -35,9 +36,6 @@ static inline bool device_is(uint64_t device, uint32_t major, uint32_t minor)
 
 int fdtab_start(void);
 void fdtab_forked(void);
-/* Keeps the program's closes away from a descriptor of our own. */
-void fdtab_guard(int fd);
-void fdtab_unguard(int fd);
 
 int fd_find_slow(int fd, struct ofile **ret);
 /* 1: ours, *ret with a reference (ofile_put()); 0: the kernel's; -EBADF: not open as far as the
@@ -68,7 +66,12 @@ int fd_close(int fd, int *ret_error);
 void fd_forget(int fd);
 /* The kernel's file was just put under this number (>= base): what it was before ends. */
 void fd_set_native(int fd);
-bool fd_is_guarded(int fd);
+/* A descriptor of our own, which the program's close and dup2 must not hit. */
+static inline bool fd_is_guarded(int fd)
+{
+	return fd >= root.fd_base - FD_GUARDS && fd >= 0 &&
+	       (fd == root.anchor || fd == root.socket);
+}
 /* FD_CLOEXEC of a light number: 0/1, or -ENOENT: the kernel knows. */
 int fd_cloexec(int fd);
 int fd_set_cloexec(int fd, bool on);
@@ -81,5 +84,7 @@ void fd_export_all(bool only_inherited);
 int file_kernel_fd(struct ofile *file, int *ret_fd);
 /* Turns all numbers of this open file into kernel descriptors in place. */
 int file_to_kernel(struct ofile *file);
+/* The same, with one more descriptor of it: the lowest free number, close-on-exec, the caller's. */
+int file_to_kernel_fd(struct ofile *file, int *ret_fd);
 /* The highest number + 1 that the table ever held. */
 int fd_high(void);

@@ -4,7 +4,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-#define CALL(type, name, parameters, value) EXPORT type name parameters;
+#define CALL(type, name, parameters, value)  EXPORT type name parameters;
 #define PLAIN(type, name, parameters, value) EXPORT type name parameters;
 #define ALSO(name, of)
 #define OWN(name)

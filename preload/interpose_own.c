@@ -3,8 +3,8 @@
  * table's values need beside the wrappers. */
 #include "preload/interpose.h"
 
-#define EXPORT	      __attribute__((visibility("default")))
-#define CLONE_NEWNS_  0x20000
+#define EXPORT	       __attribute__((visibility("default")))
+#define CLONE_NEWNS_   0x20000
 #define CLONE_NEWUSER_ 0x10000000
 
 void close_from(int first)
@@ -194,7 +194,7 @@ EXPORT int __dprintf_chk(int fd, int flag, const char *format, ...)
 	char **argv = __builtin_alloca((n_ + 1) * sizeof(*argv));                                  \
 	argv[0] = (char *)(first);                                                                 \
 	for (size_t i_ = 1; i_ <= n_ && argv[0]; i_++)                                             \
-		argv[i_] = va_arg(last, char *)
+	argv[i_] = va_arg(last, char *)
 
 EXPORT int execl(const char *path, const char *first, ...);
 EXPORT int execl(const char *path, const char *first, ...)

@@ -43,8 +43,8 @@ static void symbols_of(const struct map *map, struct symbols *ret)
 	*ret = (struct symbols){0};
 	for (const Elf64_Dyn *d = map->dynamic; d->d_tag != DT_NULL; d++) {
 		/* glibc relocates these, musl and the vdso do not */
-		Elf64_Addr at = d->d_un.d_ptr < map->base ? d->d_un.d_ptr + map->base
-							   : d->d_un.d_ptr;
+		Elf64_Addr at =
+		    d->d_un.d_ptr < map->base ? d->d_un.d_ptr + map->base : d->d_un.d_ptr;
 
 		switch (d->d_tag) {
 		case DT_SYMTAB:

@@ -15,7 +15,7 @@ bool libc_has(const char *name);
 #define LIBC(ret_type, name)                                                                       \
 	({                                                                                         \
 		static void *_Atomic slot_;                                                        \
-		(ret_type(*)())libc_find(&slot_, #name);                                           \
+		(ret_type(*)()) libc_find(&slot_, #name);                                          \
 	})
 
 /* The one place where a negative errno becomes -1 and errno. */

@@ -55,8 +55,7 @@ static struct ofile *open_directory(const struct mount_entry *mount, const char 
 /* A fork's child that is about to exec is better served by the kernel than by a channel. */
 static bool prefer_kernel(void)
 {
-	if (!root.kernel_calls_left ||
-	    atomic_load_explicit(&root.channel, memory_order_relaxed))
+	if (!root.kernel_calls_left || atomic_load_explicit(&root.channel, memory_order_relaxed))
 		return false;
 	root.kernel_calls_left--;
 	return true;

@@ -45,10 +45,8 @@ void root_forked(void)
 	int socket = root.socket;
 
 	/* the connection belongs to the parent */
-	if (socket >= 0) {
+	if (socket >= 0)
 		SYS(close, socket, 0, 0);
-		fdtab_unguard(socket);
-	}
 	root.socket = -1;
 	atomic_store(&root.channel, NULL);
 	SYS(munmap, root.live, 4096, 0);

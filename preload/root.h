@@ -27,9 +27,9 @@ struct root {
 	/* channel.c */
 	struct shm_channel *_Atomic channel;
 	_Atomic uint64_t free_slots;
-	const uint32_t *live; /* not 0, but in a child */
-	int attach_error;     /* why there is no channel; 0: not tried */
-	int socket, anchor;   /* descriptors of our own, guarded; -1 */
+	const uint32_t *live;  /* not 0, but in a child */
+	int attach_error;      /* why there is no channel; 0: not tried */
+	int socket, anchor;    /* descriptors of our own, guarded; -1 */
 	_Atomic uint32_t lock; /* of the socket; lock_take() */
 	_Atomic uint32_t spin_misses;
 	uint32_t kernel_calls_left; /* a fork's child: calls that the kernel face serves before it

@@ -26,7 +26,7 @@
 #include "preload/thread.h"
 
 #ifndef AT_FDCWD
-#define AT_FDCWD	    -100
+#define AT_FDCWD -100
 #endif
 #ifndef AT_SYMLINK_NOFOLLOW
 #define AT_SYMLINK_NOFOLLOW 0x100
@@ -36,11 +36,11 @@
 #define AT_EMPTY_PATH	    0x1000
 #endif
 #ifndef S_IFMT /* under glibc's headers (unit tests) linux/stat.h leaves them to it */
-#define S_IFMT	  00170000
-#define S_IFLNK	  0120000
-#define S_IFREG	  0100000
-#define S_IFDIR	  0040000
-#define S_IFIFO	  0010000
+#define S_IFMT	   00170000
+#define S_IFLNK	   0120000
+#define S_IFREG	   0100000
+#define S_IFDIR	   0040000
+#define S_IFIFO	   0010000
 #define S_ISDIR(m) (((m)&S_IFMT) == S_IFDIR)
 #define S_ISREG(m) (((m)&S_IFMT) == S_IFREG)
 #endif
@@ -139,8 +139,8 @@ static inline long gate(long n, long a, long b, long c, long d, long e)
 	return sys6(n, a, b, c, d, e, thread.vfork_child ? 0 : (long)GATE_COOKIE);
 }
 
-#define SYS(name, a, b, c)	       sys3(__NR_##name, (long)(a), (long)(b), (long)(c))
-#define SYS4(name, a, b, c, d)	       sys4(__NR_##name, (long)(a), (long)(b), (long)(c), (long)(d))
+#define SYS(name, a, b, c)     sys3(__NR_##name, (long)(a), (long)(b), (long)(c))
+#define SYS4(name, a, b, c, d) sys4(__NR_##name, (long)(a), (long)(b), (long)(c), (long)(d))
 #define SYS6(name, a, b, c, d, e, f)                                                               \
 	sys6(__NR_##name, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define GATE(name, a, b, c, d, e)                                                                  \

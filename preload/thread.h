@@ -10,8 +10,8 @@ struct thread {
 	 * library; all its calls go to the kernel, where the notify door or the kernel face
 	 * serves them. */
 	uint32_t vfork_child;
-	uint32_t tid;	    /* valid while generation is the root's */
+	uint32_t tid; /* valid while generation is the root's */
 	uint32_t generation;
-	uint32_t slot;	    /* where the last call was: warm in the cache */
+	uint32_t slot; /* where the last call was: warm in the cache */
 };
 extern __thread struct thread thread __attribute__((tls_model("initial-exec")));

@@ -258,9 +258,8 @@ long do_utimensat(int dirfd, const char *path, const struct timespec_ *times, in
 	struct timespec_ now[2] = {{0, UTIME_NOW_}, {0, UTIME_NOW_}};
 	TARGET(target, dirfd, path);
 	struct wire_attr attr;
-	struct path_args args = {.op = WIRE_SETATTR,
-				 .flags = (uint32_t)flags & AT_SYMLINK_NOFOLLOW,
-				 .set_attr = &attr};
+	struct path_args args = {
+	    .op = WIRE_SETATTR, .flags = (uint32_t)flags & AT_SYMLINK_NOFOLLOW, .set_attr = &attr};
 	const struct timespec_ *set = times ? times : now;
 	long r;
 
@@ -282,8 +281,7 @@ long do_utimensat(int dirfd, const char *path, const struct timespec_ *times, in
 			       SYS4(utimensat, dirfd, path, times, flags));
 	r = path_do(&target, &args);
 	if (r == PATH_KERNEL)
-		return KERNEL(target,
-			      GATE(utimensat, target.dirfd, target.path, times, flags, 0));
+		return KERNEL(target, GATE(utimensat, target.dirfd, target.path, times, flags, 0));
 	return r;
 }
 

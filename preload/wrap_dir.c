@@ -30,7 +30,7 @@ static struct stream *_Atomic kept[STREAMS_KEPT];
 static struct stream *ours(void *stream)
 {
 	return !bad_address(stream, sizeof(struct stream)) &&
-			       ((struct stream *)stream)->magic == STREAM_MAGIC
+		       ((struct stream *)stream)->magic == STREAM_MAGIC
 		   ? stream
 		   : NULL;
 }
@@ -125,8 +125,8 @@ static long read_records(struct ofile *f, void *buf, size_t cap_bytes)
 {
 	struct path_args args = {.op = WIRE_READDIR,
 				 .offset = WIRE_AT_POSITION,
-				 .size = cap_bytes < WIRE_PAYLOAD_MAX ? cap_bytes
-								      : WIRE_PAYLOAD_MAX};
+				 .size =
+				     cap_bytes < WIRE_PAYLOAD_MAX ? cap_bytes : WIRE_PAYLOAD_MAX};
 	struct call call;
 	long r;
 

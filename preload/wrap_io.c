@@ -4,13 +4,13 @@
 #include "preload/wrap.h"
 #include "preload/window.h"
 
-#define IO_MAX	     0x7ffff000ul /* as the kernel's MAX_RW_COUNT */
-#define SIGXFSZ_     25
-#define RWF_HIPRI_   1
-#define RWF_DSYNC_   2
-#define RWF_SYNC_    4
-#define RWF_NOWAIT_  8
-#define RWF_APPEND_  16
+#define IO_MAX	    0x7ffff000ul /* as the kernel's MAX_RW_COUNT */
+#define SIGXFSZ_    25
+#define RWF_HIPRI_  1
+#define RWF_DSYNC_  2
+#define RWF_SYNC_   4
+#define RWF_NOWAIT_ 8
+#define RWF_APPEND_ 16
 
 /* A place in a vector of buffers. */
 struct cursor {
@@ -305,10 +305,10 @@ static long copy(struct ofile *in, long *in_offset, struct ofile *out, long *out
 	({                                                                                         \
 		struct ofile *a = NULL, *b = NULL;                                                 \
 		int one_ = fd_find(fd1, &a), two_ = fd_find(fd2, &b);                              \
-		long r_ = one_ < 0 ? one_                                                          \
+		long r_ = one_ < 0   ? one_                                                        \
 			  : two_ < 0 ? two_                                                        \
-			  : one_ ? (two_ ? (both) : (first))                                       \
-				 : (two_ ? (second) : (none));                                     \
+			  : one_     ? (two_ ? (both) : (first))                                   \
+				     : (two_ ? (second) : (none));                                     \
 		if (one_ > 0)                                                                      \
 			ofile_put(a);                                                              \
 		if (two_ > 0)                                                                      \
@@ -329,9 +329,8 @@ long do_copy_file_range(int in, long *in_offset, int out, long *out_offset, size
 			unsigned flags)
 {
 	/* across file systems the kernel says EXDEV, and programs know how to go on */
-	return TWO_FDS(in, out,
-		       flags ? -EINVAL : copy(a, in_offset, b, out_offset, len_bytes), -EXDEV,
-		       -EXDEV,
+	return TWO_FDS(in, out, flags ? -EINVAL : copy(a, in_offset, b, out_offset, len_bytes),
+		       -EXDEV, -EXDEV,
 		       SYS6(copy_file_range, in, in_offset, out, out_offset, len_bytes, flags));
 }
 
@@ -359,7 +358,8 @@ static long splice_out(struct ofile *in, long *offset, int pipe, size_t len_byte
 	SYS(ioctl, pipe, FIONREAD_, &there);
 	if (there)
 		capacity = 4096;
-	return send_out(pipe, in, offset, len_bytes < (size_t)capacity ? len_bytes : (size_t)capacity);
+	return send_out(pipe, in, offset,
+			len_bytes < (size_t)capacity ? len_bytes : (size_t)capacity);
 }
 
 static long splice_in(int pipe, struct ofile *out, long *offset, size_t len_bytes, unsigned flags)

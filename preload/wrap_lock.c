@@ -10,10 +10,8 @@
 long file_lock(struct ofile *f, int cmd, struct flock *lock)
 {
 	struct wire_lock wire;
-	struct path_args args = {.op = WIRE_LOCK,
-				 .mode = (uint32_t)cmd,
-				 .data = &wire,
-				 .data_bytes = sizeof(wire)};
+	struct path_args args = {
+	    .op = WIRE_LOCK, .mode = (uint32_t)cmd, .data = &wire, .data_bytes = sizeof(wire)};
 	struct call call;
 	long r;
 

@@ -4,9 +4,9 @@
 
 #include <asm/ioctls.h>
 
-#define READY_BITS   (POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM)
-#define SCM_RIGHTS_  1
-#define SOL_SOCKET_  1
+#define READY_BITS    (POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM)
+#define SCM_RIGHTS_   1
+#define SOL_SOCKET_   1
 #define CMSG_CLOEXEC_ 0x40000000
 
 static long map_file(struct ofile *f, void *at, size_t len_bytes, int prot, int flags, long offset)
@@ -25,8 +25,8 @@ long do_mmap(void *at, size_t len_bytes, int prot, int flags, int fd, long offse
 {
 	if (flags & MAP_ANONYMOUS)
 		return SYS6(mmap, at, len_bytes, prot, flags, fd, offset);
-	return FD_CALL(fd, f->flags & O_PATH ? -EBADF
-					     : map_file(f, at, len_bytes, prot, flags, offset),
+	return FD_CALL(fd,
+		       f->flags & O_PATH ? -EBADF : map_file(f, at, len_bytes, prot, flags, offset),
 		       SYS6(mmap, at, len_bytes, prot, flags, fd, offset));
 }
 
@@ -63,9 +63,9 @@ long file_ioctl(struct ofile *f, int fd, unsigned long request, void *arg)
 		flags = do_fcntl(fd, F_GETFL, 0);
 		if (flags < 0)
 			return flags;
-		return do_fcntl(fd, F_SETFL,
-				(unsigned long)(*(int *)arg ? flags | O_NONBLOCK
-							    : flags & ~O_NONBLOCK));
+		return do_fcntl(
+		    fd, F_SETFL,
+		    (unsigned long)(*(int *)arg ? flags | O_NONBLOCK : flags & ~O_NONBLOCK));
 	case FIONREAD:
 		if (bad_address(arg, sizeof(int)))
 			return -EFAULT;
@@ -199,14 +199,20 @@ static void each_fd(const struct msg_header *msg, void (*fn)(int *fd, int flags)
 	}
 }
 
+/* Whoever receives it, a file of the kernel's is understood. */
 static void export_one(int *fd, int flags)
 {
-	fd_export(*fd);
+	struct ofile *f;
+
+	if (fd_find(*fd, &f) <= 0)
+		return;
+	file_to_kernel(f);
+	ofile_put(f);
 }
 
 void message_export(const struct msg_header *msg)
 {
-	if (root.fds && !thread.vfork_child)
+	if (!thread.vfork_child)
 		each_fd(msg, export_one, 0);
 }
 
@@ -222,8 +228,8 @@ static void adopt_one(int *fd, int flags)
 		return;
 	if (channel_ready() < 0)
 		return;
-	high = SYS(fcntl, *fd, flags & CMSG_CLOEXEC_ ? F_DUPFD_CLOEXEC : F_DUPFD,
-		   table->light_limit);
+	high =
+	    SYS(fcntl, *fd, flags & CMSG_CLOEXEC_ ? F_DUPFD_CLOEXEC : F_DUPFD, table->light_limit);
 	if (high < 0)
 		return;
 	SYS(close, *fd, 0, 0);

@@ -5,8 +5,7 @@
 long do_mknodat(int dirfd, const char *path, unsigned mode, uint64_t rdev)
 {
 	TARGET(target, dirfd, path);
-	struct path_args args = {
-	    .op = WIRE_MAKE, .mode = mode, .offset = rdev, .needs_name = true};
+	struct path_args args = {.op = WIRE_MAKE, .mode = mode, .offset = rdev, .needs_name = true};
 	long r;
 
 	if (!(mode & S_IFMT))
@@ -180,6 +179,7 @@ long do_readlinkat(int dirfd, const char *path, char *buf, size_t cap_bytes)
 	}
 	call_end(&call);
 	if (r == PATH_KERNEL)
-		return KERNEL(target, GATE(readlinkat, target.dirfd, target.path, buf, cap_bytes, 0));
+		return KERNEL(target,
+			      GATE(readlinkat, target.dirfd, target.path, buf, cap_bytes, 0));
 	return r;
 }

@@ -42,7 +42,7 @@ long do_openat(int dirfd, const char *path, int flags, unsigned mode)
 
 	call.slot = NULL;
 	r = unlikely(root.low_closed) && low_number_free() ? PATH_KERNEL
-							     : path_run(&target, &args, &call);
+							   : path_run(&target, &args, &call);
 	if (r == 0) {
 		handle = (uint32_t)call_reply(&call)->value;
 		type = call_reply(&call)->attr.mode;
@@ -69,6 +69,8 @@ long do_close(int fd)
 	if (likely(fd < root.fd_base)) {
 		if (unlikely(fd >= 0 && fd < 3))
 			atomic_fetch_or(&root.low_closed, 1u << fd);
+		if (unlikely(fd_is_guarded(fd)) && !thread.vfork_child)
+			return -EBADF;
 		r = LIBC(int, close)(fd);
 		return r < 0 ? -*__errno_location() : r;
 	}
@@ -87,23 +89,26 @@ static long dup_light(struct ofile *f, int min, bool cloexec)
 	return r;
 }
 
-static long dup_file(struct ofile *f, int fd)
+static long dup_file(struct ofile *f)
 {
-	int r;
+	int fd, r;
 
 	if (!low_number_free())
 		return dup_light(f, 0, false);
-	r = file_to_kernel(f);
-	return r < 0 ? r : SYS(dup, fd, 0, 0);
+	r = file_to_kernel_fd(f, &fd);
+	if (r == 0)
+		SYS(fcntl, fd, F_SETFD, 0);
+	return r < 0 ? r : fd;
 }
 
 long do_dup(int fd)
 {
-	return FD_CALL(fd, dup_file(f, fd), SYS(dup, fd, 0, 0));
+	return FD_CALL(fd, dup_file(f), SYS(dup, fd, 0, 0));
 }
 
-static long dup3_file(struct ofile *f, int fd, int to, int flags)
+static long dup3_file(struct ofile *f, int to, int flags)
 {
+	int fd;
 	long r;
 
 	if (to >= root.fd_base && to < root_table()->light_limit && to < root.fd_limit) {
@@ -112,10 +117,16 @@ static long dup3_file(struct ofile *f, int fd, int to, int flags)
 			ofile_put(f);
 		return r;
 	}
-	r = file_to_kernel(f);
+	/* from the new descriptor below the base: the filter has no word in that */
+	r = file_to_kernel_fd(f, &fd);
 	if (r < 0)
 		return r;
+	if (fd == to) {
+		SYS(fcntl, fd, F_SETFD, flags & O_CLOEXEC ? FD_CLOEXEC : 0);
+		return to;
+	}
 	r = SYS(dup3, fd, to, flags);
+	SYS(close, fd, 0, 0);
 	if (r >= root.fd_base)
 		fd_set_native((int)r);
 	return r;
@@ -137,10 +148,11 @@ long do_dup3(int fd, int to, int flags, bool is_dup2)
 			return -EINVAL;
 		return FD_CALL(fd, fd, SYS(dup2, fd, to, 0));
 	}
-	if (to >= root.fd_base && root_on() && fd_is_guarded(to))
+	if (unlikely(fd_is_guarded(to)) && !thread.vfork_child)
 		return -EBADF;
-	return FD_CALL(fd, to < 0 || flags & ~O_CLOEXEC ? (to < 0 ? -EBADF : -EINVAL)
-							: dup3_file(f, fd, to, flags),
+	return FD_CALL(fd,
+		       to < 0 || flags & ~O_CLOEXEC ? (to < 0 ? -EBADF : -EINVAL)
+						    : dup3_file(f, to, flags),
 		       dup3_kernel(fd, to, flags));
 }
 
@@ -317,8 +329,8 @@ long do_mkstemp(char *template, int suffix_bytes, int flags)
 		long fd;
 
 		random_letters(letters);
-		fd = do_openat(AT_FDCWD, template,
-			       (flags & ~O_ACCMODE) | O_RDWR | O_CREAT | O_EXCL, 0600);
+		fd = do_openat(AT_FDCWD, template, (flags & ~O_ACCMODE) | O_RDWR | O_CREAT | O_EXCL,
+			       0600);
 		if (fd != -EEXIST)
 			return fd;
 	}

@@ -35,8 +35,7 @@ long do_syscall(long n, long a, long b, long c, long d, long e, long g)
 		return FD_CALL((int)a, io_write(f, (void *)b, (size_t)c, at(d)),
 			       sys4(n, a, b, c, d));
 	case __NR_readv:
-		return FD_CALL((int)a, io_readv(f, (void *)b, c, AT_POSITION, 0),
-			       sys3(n, a, b, c));
+		return FD_CALL((int)a, io_readv(f, (void *)b, c, AT_POSITION, 0), sys3(n, a, b, c));
 	case __NR_writev:
 		return FD_CALL((int)a, io_writev(f, (void *)b, c, AT_POSITION, 0),
 			       sys3(n, a, b, c));

@@ -50,9 +50,9 @@ long do_getxattr(int fd, const char *path, const char *name, void *value, size_t
 	args.data_bytes = (uint32_t)strlen(name) + 1;
 	if (fd >= 0)
 		return FD_CALL(fd,
-			       f->flags & O_PATH ? -EBADF
-						 : take(file_run(f, &args, &call), &call, value,
-							cap_bytes),
+			       f->flags & O_PATH
+				   ? -EBADF
+				   : take(file_run(f, &args, &call), &call, value, cap_bytes),
 			       SYS4(fgetxattr, fd, name, value, cap_bytes));
 	r = take(path_run(&target, &args, &call), &call, value, cap_bytes);
 	if (r != PATH_KERNEL)
@@ -115,9 +115,9 @@ long do_listxattr(int fd, const char *path, char *names, size_t cap_bytes, int f
 		return -EFAULT;
 	if (fd >= 0)
 		return FD_CALL(fd,
-			       f->flags & O_PATH ? -EBADF
-						 : take(file_run(f, &args, &call), &call, names,
-							cap_bytes),
+			       f->flags & O_PATH
+				   ? -EBADF
+				   : take(file_run(f, &args, &call), &call, names, cap_bytes),
 			       SYS(flistxattr, fd, names, cap_bytes));
 	r = take(path_run(&target, &args, &call), &call, names, cap_bytes);
 	if (r != PATH_KERNEL)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""preload_service.py FSOPS SOURCE_ROOT WITH_SERVICE DANAUSD LIBDANAUS INIT: what fsops prints on a
+"""preload_service.py FSOPS STRESS SOURCE_ROOT WITH_SERVICE DANAUSD LIBDANAUS INIT: what fsops prints on a
 volume, with and without the notify door, under glibc and musl, is what it prints on a plain
-directory. Exit code 77 where that cannot be tried."""
+directory; and stress, which checks itself, finds nothing. Exit code 77 where that cannot be tried."""
 
 import difflib
 import os
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-fsops, source, with_service, *parts = sys.argv[1:]
+fsops, stress, source, with_service, *parts = sys.argv[1:]
 if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
     print("needs root and /dev/fuse")
     sys.exit(77)
@@ -47,4 +47,8 @@ with tempfile.TemporaryDirectory() as tmp:
             failed |= code != 0 or got != expected
             for line in difflib.unified_diff(expected, got, "plain", f"{program} {options}", n=1, lineterm=""):
                 print(line)
+    for options in ([], ["-n"]):
+        behind, volume = tempfile.mkdtemp(dir=tmp), tempfile.mkdtemp(dir=tmp)
+        code, _ = output([with_service, *options, *parts, f"{volume}=local:{behind}", "--", stress, volume, "60"])
+        failed |= code != 0
 sys.exit(failed)

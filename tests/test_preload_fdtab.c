@@ -155,16 +155,16 @@ static void a_call_under_way_keeps_the_file(void **state)
 	assert_int_equal(closed, 1);
 }
 
-static void guarded_numbers_stay(void **state)
+static void our_own_numbers_are_known(void **state)
 {
-	int fd = (int)SYS(fcntl, root.anchor, F_DUPFD_CLOEXEC, BASE + 100), error;
+	int anchor = root.anchor;
 
-	fdtab_guard(fd);
-	assert_int_equal(fd_close(fd, &error), -EBADF);
-	assert_true(is_open(fd));
-	assert_int_equal(fd_install_at(ofile_new(1, 0, 0), fd, false), -EBADF);
-	fdtab_unguard(fd);
-	SYS(close, fd, 0, 0);
+	root.anchor = BASE - 3;
+	assert_true(fd_is_guarded(BASE - 3));
+	assert_false(fd_is_guarded(BASE - 4));
+	assert_false(fd_is_guarded(root.socket));
+	assert_false(fd_is_guarded(-1));
+	root.anchor = anchor;
 }
 
 static void names_keep_number_and_flag(void **state)
@@ -221,7 +221,7 @@ int main(void)
 	    cmocka_unit_test(a_closed_number_serves_again),
 	    cmocka_unit_test(the_last_number_closes_the_file),
 	    cmocka_unit_test(a_call_under_way_keeps_the_file),
-	    cmocka_unit_test(guarded_numbers_stay),
+	    cmocka_unit_test(our_own_numbers_are_known),
 	    cmocka_unit_test(names_keep_number_and_flag),
 	    cmocka_unit_test(without_a_notify_door_files_become_the_kernels),
 	    cmocka_unit_test(a_child_knows_no_handle),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fsops DIR: calls on files in DIR, one line of result each. What it prints on a volume must be what
- * it prints on a plain directory. Compiled against glibc and musl. */
+/* fsops DIR: calls on files in DIR, one line of result each. What it prints on a volume must be
+ * what it prints on a plain directory. Compiled against glibc and musl. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>

@@ -131,12 +131,12 @@ static int attach(int control, pid_t pid, int *fds, unsigned *nfds, json_t **ret
 						"source", source + 1, "ro", 0));
 	}
 	snprintf(dir, sizeof(dir), "%s/containers/test", run.dir);
-	answer = ask(control,
-		     json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:o, s:i}", "op", "attach", "id",
-			       "test", "dir", dir, "pid", (int)pid, "fd_base", FD_BASE,
-			       "light_limit", LIGHT_LIMIT, "volumes", volumes, "cache_bytes",
-			       64 << 20),
-		     fds, nfds);
+	answer =
+	    ask(control,
+		json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:o, s:i}", "op", "attach", "id", "test",
+			  "dir", dir, "pid", (int)pid, "fd_base", FD_BASE, "light_limit",
+			  LIGHT_LIMIT, "volumes", volumes, "cache_bytes", 64 << 20),
+		fds, nfds);
 	*ret_targets = json_object_get(answer, "mounts");
 	return 0;
 }
@@ -174,7 +174,8 @@ static void be_container(int sock)
 	check(write(sock, "", 1) == 1, "socket");
 	check(fd_recv(sock, text, sizeof(text), &len, fds, &nfds) == 0 && len, "mounts");
 	targets = json_loadb(text, len, JSON_DECODE_ANY, NULL);
-	json_array_foreach (targets, i, target) {
+	json_array_foreach(targets, i, target)
+	{
 		check(syscall(SYS_move_mount, fds[i], "", AT_FDCWD, json_string_value(target),
 			      4 /* MOVE_MOUNT_F_EMPTY_PATH */) == 0,
 		      json_string_value(target));
