@@ -9,12 +9,15 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "danaus/base/fd.h"
 #include "danaus/service/union_internal.h"
 
-#define LIST_MAX 65536
+#define LIST_MAX     65536
+#define KEEP_WAIT_MS 5000
+#define KEEP_STEP_MS 50
 
 static const struct libservice_ops ops;
 
@@ -485,9 +488,11 @@ static void union_free(struct libservice *ls)
 	dispose(fs);
 }
 
-/* Two unions that write one branch would each take the other's work for its own. */
+/* Two unions that write one branch would each take the other's work for its own. The service of a
+ * container that has just ended may still be flushing: it gets some time. */
 static int keep_branch(struct union_fs *fs, struct ls_node *root, struct err *err)
 {
+	static const struct timespec step = {.tv_nsec = KEEP_STEP_MS * 1000000};
 	char path[64];
 	CLEANUP_FD int fd = ls_host_fd(upper_ls(fs), root);
 
@@ -505,10 +510,15 @@ static int keep_branch(struct union_fs *fs, struct ls_node *root, struct err *er
 	fs->lock_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fs->lock_fd < 0)
 		return err_set(err, -errno, "the writable branch's root cannot be opened");
-	if (flock(fs->lock_fd, LOCK_EX | LOCK_NB) < 0)
+	for (unsigned i = 0; flock(fs->lock_fd, LOCK_EX | LOCK_NB) < 0; i++) {
+		if (i < KEEP_WAIT_MS / KEEP_STEP_MS) {
+			nanosleep(&step, NULL);
+			continue;
+		}
 		return err_set(err, -EBUSY,
 			       "the writable branch is in use by another union; give each container "
 			       "its own, or one pool and one mount");
+	}
 	return 0;
 }
 
