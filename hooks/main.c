@@ -139,8 +139,13 @@ static int attach(const json_t *spec, const struct state *state, const char *dir
 			r = 0;
 		}
 	}
-	if (r < 0)
+	if (r < 0) {
+		/* The runtime kills what is in the container's cgroup: the service that was started
+		 * for it alone gets to remove its directory before. */
+		if (service)
+			service_await_end(service, strcmp(pool, state->id) ? 0 : END_WAIT_MS);
 		return r;
+	}
 	r = attach_mounts(state->pid, spec, EDIT_INIT_FILE, json_object_get(answer, "mounts"), fds, nfds,
 			  err);
 	for (unsigned i = 0; i < nfds; i++)

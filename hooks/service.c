@@ -226,10 +226,15 @@ void service_leave(struct service *s)
 
 void service_await_end(struct service *s, int timeout_ms)
 {
+	static const struct timespec step = {.tv_nsec = 10000000};
 	struct pollfd p = {.fd = s->sock, .events = POLLIN};
 
 	s->lock = fd_close(s->lock); /* it takes the lock to remove its directory */
 	poll(&p, 1, timeout_ms);
+	/* It lets go of us before that, and removes the lock last. */
+	for (int ms = 0; ms < timeout_ms && !faccessat(s->dir, "lock", F_OK, AT_SYMLINK_NOFOLLOW);
+	     ms += step.tv_nsec / 1000000)
+		nanosleep(&step, NULL);
 }
 
 int service_ask(struct service *s, const json_t *request, unsigned timeout_s, json_t **ret_answer,
