@@ -9,7 +9,7 @@ for f in "$D"/run/*.pid; do
 	[ -s "$f" ] || continue
 	p=$(cat "$f")
 	# The number may be somebody else's by now
-	tr '\0' ' ' < "/proc/$p/cmdline" 2>/dev/null | grep -q '^ceph-' && pids+=("$p")
+	[ -r "/proc/$p/cmdline" ] && tr "\0" " " < "/proc/$p/cmdline" | grep -q "^ceph-" && pids+=("$p")
 done
 [ ${#pids[@]} -gt 0 ] || exit 0
 kill "${pids[@]}" 2>/dev/null
