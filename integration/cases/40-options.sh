@@ -29,9 +29,12 @@ try uidmap-user --uidmap 0:100000:65536 --gidmap 0:100000:65536 --user 1000
 try memory --memory 128m --cpus 1
 try workdir --workdir /data
 try entrypoint --entrypoint '["sh", "-c", "exec \"$@\"", "x"]'
-try env --env LD_PRELOAD=/none.so --env PATH=/bin:/usr/bin 2>/dev/null
+try env --env PATH=/bin:/usr/bin --env A=b
 try tmpfs --tmpfs /tmp
 try ipc --ipc host --uts host
+
+data=$(new_dir preload)
+has "the image's own LD_PRELOAD stays" "$(run --env LD_PRELOAD=libm.so.6 -v "$data:/data" $IMAGE_FULL sh -c 'echo x > /data/f; grep -c libm.so /proc/self/maps; echo "$LD_PRELOAD"' | tail -n 1)" 'libm\.so\.6'
 
 data=$(new_dir ro)
 echo kept > "$data/f"
@@ -75,7 +78,7 @@ for _ in 1 2 3; do
 done
 down again
 
-pod pod create --name p --share ipc,uts --cgroup-parent "$CASE_CGROUP" --infra=false > /dev/null
+pod pod create --name p --share '' --cgroup-parent "$CASE_CGROUP" --infra=false > /dev/null
 p=$(new_dir p)
 eq "in a pod" "$(run --pod p --cgroup-parent '' -v "$p:/data" $IMAGE_FULL sh -c 'echo p > /data/p; cat /data/p')" p
 pod pod rm -f p > /dev/null

@@ -29,6 +29,7 @@ overlay() { # overlay DIR UPPER: what is installed, over the machine's own
 	if [ -d "$work/dest$1" ]; then lower=$work/dest$1:$1; fi
 	mount -t overlay overlay -o "lowerdir=$lower,upperdir=$CASE_DIR/$2.up,workdir=$CASE_DIR/$2.work" "$1"
 }
+mount -t tmpfs -o mode=1777 shm /dev/shm || exit 1 # podman's locks
 mount -t tmpfs -o mode=755 run /run && mkdir -m 1777 /run/lock || exit 1
 overlay /etc etc || exit 1
 overlay /usr/local usr || exit 1
