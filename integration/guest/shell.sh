@@ -21,7 +21,8 @@ work() { # in the current directory
 	find . -name 'l*' -newer here -print0 | sort -z | xargs -0 wc -c > wc
 	split -b 300 lines part-; cat part-* | cmp - lines
 	comm -12 <(sort lines) <(sort deep/copy) > common
-	tar -cf ../t.tar --sort=name . ; mkdir ../un; tar -C ../un -xpf ../t.tar; diff -r --no-dereference -x fifo . ../un
+	# CephFS may bring a directory's times up to date while tar reads it, which tar calls a change
+	tar -cf ../t.tar --sort=name . || [ "$?${CHANGES_LATE:-}" = 1yes ]; mkdir ../un; tar -C ../un -xpf ../t.tar; diff -r --no-dereference -x fifo . ../un
 	rm -rf deep2/re; rmdir deep2 2>/dev/null || rm -r deep2
 	for f in one two three; do : > "$f"; done; rm one; mv -n two three || true
 	ls -A | LC_ALL=C sort > ../names
@@ -39,6 +40,6 @@ umask 022
 (cd /tmp/here && work)
 (cd "$1/there" && work)
 for f in names grep sums words; do diff "/tmp/here/$f" "$1/there/$f"; done
-(cd "$1/there" && tar -cf - src) | tar -C /tmp -xf - && diff -r --no-dereference -x fifo /tmp/src /tmp/here/src
+(cd "$1/there" && { tar -cf - src || [ "$?${CHANGES_LATE:-}" = 1yes ]; }) | tar -C /tmp -xf - && diff -r --no-dereference -x fifo /tmp/src /tmp/here/src
 rm -rf "$1/there"
 echo "the same"

@@ -8,23 +8,23 @@
 #   cases    one directory per case
 #   logs     one log per step
 
-packages_missing() {
+packages_missing() { # PREFIX: "" the needed ones, "?" those that cases can do without
 	local p
-	for p in $(grep -v '^#' "$SRC/integration/packages"); do
+	for p in $(sed -n "s/^$1\([a-z0-9]\)/\1/p" "$SRC/integration/packages"); do
 		dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || echo "$p"
 	done
 }
 
 packages_install() {
-	local missing
-	missing=$(packages_missing)
-	[ -n "$missing" ] || return 0
+	local needed optional
+	needed=$(packages_missing '') optional=$(packages_missing '?')
+	[ -n "$needed$optional" ] || return 0
 	export DEBIAN_FRONTEND=noninteractive
-	# No server of theirs is wanted: nothing starts, no database cluster is made.
-	mkdir -p "$DANAUS_WORK/apt"
 	apt-get update -q || true
+	# shellcheck disable=SC2086 # RUNLEVEL: no server of theirs is started
+	[ -z "$optional" ] || RUNLEVEL=1 apt-get install -q -y --no-install-recommends $optional || true
 	# shellcheck disable=SC2086
-	RUNLEVEL=1 apt-get install -q -y --no-install-recommends -o Dpkg::Options::=--force-confold $missing
+	[ -z "$needed" ] || RUNLEVEL=1 apt-get install -q -y --no-install-recommends $needed
 }
 
 build_default() {
