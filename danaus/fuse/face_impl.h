@@ -84,7 +84,7 @@ struct face_mount {
 	uint64_t init_unique;
 
 	struct face_nodes nodes;
-	uint32_t nodes_limit;
+	_Atomic uint32_t nodes_limit;
 
 	pthread_mutex_t kernel_fd_lock; /* one face_kernel_fd() at a time */
 	pthread_mutex_t lock;		/* below here */

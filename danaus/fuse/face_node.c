@@ -87,8 +87,8 @@ int face_node_enter(struct face_nodes *nodes, struct vnode *vnode, uint64_t size
 
 		node = &nodes->slot[nodes->free - 1];
 		nodes->free = node->next;
-		nodes->used++;
-		nodes->made++;
+		__atomic_fetch_add(&nodes->used, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&nodes->made, 1, __ATOMIC_RELAXED);
 		node->vnode = vnode;
 		node->next = *b;
 		*b = (uint32_t)(node - nodes->slot) + 1;
@@ -122,7 +122,7 @@ void face_node_forget(struct face_nodes *nodes, uint64_t id, uint64_t count)
 		*node = (struct face_node){
 		    .id = node->id + (1ull << 32), .next = nodes->free, .io_fd = -1};
 		nodes->free = slot + 1;
-		nodes->used--;
+		__atomic_fetch_sub(&nodes->used, 1, __ATOMIC_RELAXED);
 	} else if (node) {
 		node->nlookup -= count;
 	}
