@@ -127,6 +127,7 @@ static int say_hello(int socket, int *ret_memfd)
 	if (*ret_memfd < 0 || welcome.channel_bytes != SHM_CHANNEL_BYTES ||
 	    welcome.nslots != SHM_SLOTS)
 		return -EPROTO;
+	root.notify = welcome.notify;
 	return 0;
 }
 

@@ -520,7 +520,7 @@ static int file_export(struct ofile *file)
 {
 	int fd, r;
 
-	if (!root_table()->notify)
+	if (!root.notify)
 		return file_to_kernel(file);
 	r = request_fd(file, WIRE_NAME, &fd);
 	if (r < 0)
@@ -538,7 +538,7 @@ static int export_entry(int fd, bool only_inherited)
 	int r;
 
 	if (!(value & FD_FILE) || (only_inherited && value & FD_CLOEXEC_) ||
-	    (value & FD_NAMED && root_table()->notify))
+	    (value & FD_NAMED && root.notify))
 		return 0;
 	file = file_of(entry, value);
 	if (!file)

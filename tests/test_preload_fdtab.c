@@ -11,10 +11,10 @@
 
 #define BASE 200
 
-struct root root = {.fd_base = BASE, .socket = -1, .anchor = -1};
+struct root root = {.fd_base = BASE, .socket = -1, .anchor = -1, .notify = 1};
 __thread struct thread thread;
 
-static struct mount_table table = {.fd_base = BASE, .light_limit = BASE + 200, .notify = 1};
+static struct mount_table table = {.fd_base = BASE, .light_limit = BASE + 200};
 static struct shm_slot slot;
 static char payload[64];
 static int closed, named, kernel;
@@ -191,10 +191,10 @@ static void without_a_notify_door_files_become_the_kernels(void **state)
 {
 	int fd = open_new(13, false);
 
-	table.notify = 0;
+	root.notify = 0;
 	closed = kernel = 0;
 	fd_export_all(false);
-	table.notify = 1;
+	root.notify = 1;
 	assert_int_equal(kernel, 1);
 	assert_int_equal(closed, 1);
 	assert_int_equal(fd_find(fd, &(struct ofile *){NULL}), 0);

@@ -35,4 +35,8 @@ struct attach_welcome {
 	int32_t error; /* 0, -EPERM, -EPROTONOSUPPORT (version), -EUSERS (too many clients), ... */
 	uint32_t nslots;
 	uint64_t channel_bytes;
+	uint32_t notify; /* to a client: the notify door hears it, and the programs it execs. Not so
+			  * for a process that was started beside init, or where init could not load
+			  * the filter */
+	uint32_t pad;
 };

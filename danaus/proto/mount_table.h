@@ -24,7 +24,7 @@ struct mount_table {
 	int32_t light_limit; /* the client library allocates in [fd_base, light_limit), the notify
 			      * door in [light_limit, the process's limit) */
 	uint32_t spin;	     /* 0: one CPU, never spin */
-	uint32_t notify;     /* a filter is loaded for the container's processes */
+	uint32_t unused;
 	uint32_t anchor_dev_major, anchor_dev_minor; /* st_dev of named anchors */
 	uint32_t pad;
 	struct mount_entry entry[MOUNT_TABLE_MAX]; /* longest path first */

@@ -240,6 +240,11 @@ static void welcome_client(struct peer *peer)
 	welcome.error = peer_process(peer, &process);
 	if (!welcome.error)
 		welcome.error = client_new(attach->container->pool->shm, process, &client, &memfd);
+	if (!welcome.error) {
+		uint32_t heard = atomic_load(&attach->container->filters);
+
+		welcome.notify = heard && process_filters(process) >= heard;
+	}
 	process_unref(process);
 	if (!welcome.error) {
 		pthread_mutex_lock(&attach->lock);
@@ -257,16 +262,31 @@ static void welcome_client(struct peer *peer)
 		peer_end(peer);
 }
 
+/* init has loaded the filter: it and what it execs obeys so many. The least counts: a program may
+ * add filters of its own, also before another init. */
+static void heard_from(struct container *container, uint32_t filters)
+{
+	uint32_t least = atomic_load(&container->filters);
+
+	while ((!least || filters < least) &&
+	       !atomic_compare_exchange_weak(&container->filters, &least, filters))
+		;
+}
+
 static void welcome_listener(struct peer *peer, int listener)
 {
 	struct attach_welcome welcome = {.error = -EPROTO};
 	struct process *process = NULL;
+	uint32_t filters;
 
 	if (listener >= 0) {
 		welcome.error = peer_process(peer, &process);
+		filters = welcome.error ? 0 : process_filters(process);
 		process_unref(process);
 		welcome.error =
 		    welcome.error ? welcome.error : notify_serve(peer->attach->container, listener);
+		if (!welcome.error && filters)
+			heard_from(peer->attach->container, filters);
 		if (welcome.error)
 			log_limited(LOG_WARN, "container %s: a listener was refused: %s",
 				    peer->attach->container->id, strerror(-welcome.error));

@@ -163,7 +163,6 @@ static int write_guest(struct container_entry *entry, struct err *err)
 	    .fd_base = container->fd_base,
 	    .light_limit = container->light_limit,
 	    .spin = container->pool->ncpus > 1,
-	    .notify = 1,
 	    .anchor_dev_major = major(anchor),
 	    .anchor_dev_minor = minor(anchor),
 	};

@@ -494,6 +494,17 @@ pid_t process_ns_pid(const struct process *process)
 	return process->ns_pid;
 }
 
+uint32_t process_filters(const struct process *process)
+{
+	CLEANUP_FREE char *status = NULL;
+	pid_t filters = 0;
+
+	if (fd_read_file_at(process->proc, "status", STATUS_MAX, &status, NULL) < 0 ||
+	    !status_numbers(status, "\nSeccomp_filters:", &filters, 1) || filters < 0)
+		return 0;
+	return filters;
+}
+
 uint64_t process_owner(const struct process *process)
 {
 	return process->owner;

@@ -33,6 +33,8 @@ struct container {
 	int fd_base, light_limit;
 	struct mount_table *table;   /* what the clients see */
 	struct processes *processes; /* process.c */
+	_Atomic uint32_t filters;    /* seccomp filters of a process that the notify door hears; 0:
+				      * none does (yet) */
 	struct attach *attach;	     /* attach.h: its clients */
 	void *notify;		     /* the notify door's own */
 };
@@ -56,6 +58,9 @@ pid_t process_ns_pid(const struct process *process);   /* in the container's pid
 uint64_t process_owner(const struct process *process); /* for vctx.owner */
 int process_pidfd(const struct process *process);      /* still the process's */
 struct container *process_container(const struct process *process);
+/* The number of seccomp filters that its first thread obeys (proc(5), Seccomp_filters); 0: none, or
+ * gone, or the kernel does not tell. */
+uint32_t process_filters(const struct process *process);
 /* The owner of the process with that host pid, when it is known already; false. */
 bool process_owner_of(struct container *container, pid_t pid, uint64_t *ret);
 /* A new reference on the identity of one of its threads, by host tid. */

@@ -183,15 +183,6 @@ static void be_container(int sock)
 	}
 	mkdir("/.danaus", 0755);
 	check(mount(run.guest, "/.danaus", NULL, MS_BIND, NULL) == 0, "/.danaus");
-	if (!run.notify) {
-		uint32_t off = 0;
-		int fd = open("/.danaus/mounts", O_WRONLY | O_CLOEXEC);
-
-		check(pwrite(fd, &off, sizeof(off), offsetof(struct mount_table, notify)) ==
-			  sizeof(off),
-		      "mounts");
-		close(fd);
-	}
 	close(sock);
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = 1024;
