@@ -141,9 +141,11 @@ ssize_t vfs_read(struct vctx *ctx, struct vfile *file, const struct iovec *iov, 
 			n = -errno;
 		face_done(node, fd);
 	} else {
-		token = window_fill_begin(&node->window);
+		bool quiet = window_fill_begin(&node->window, &token);
+
 		n = ls_read(node->instance->ls, file->rd->file, iov, niov, offset);
-		if (n > 0 && atomic_load_explicit(&node->window.pane, memory_order_relaxed))
+		if (n > 0 && quiet &&
+		    atomic_load_explicit(&node->window.pane, memory_order_relaxed))
 			window_fill(vfs_of(node)->windows, node, token, iov, niov, offset, n);
 	}
 	end(file, locked, n > 0, offset + (n > 0 ? n : 0));

@@ -37,10 +37,15 @@ int window_use(struct windows *windows, struct vnode *node, uint64_t size, int *
 	       uint64_t *ret_bytes);
 void window_unuse(struct windows *windows, struct vnode *node);
 
-/* Around a read: the token before, and what was read after. */
-static inline uint32_t window_fill_begin(struct vnode_window *w)
+/* Around a read: the token before, and what was read after. False: a change is under way, what is
+ * read now may be from before it. (ended is never ahead of begun, so loaded first and equal means
+ * that nothing was under way in between.) */
+static inline bool window_fill_begin(struct vnode_window *w, uint32_t *ret_token)
 {
-	return atomic_load(&w->begun);
+	uint32_t ended = atomic_load(&w->ended);
+
+	*ret_token = atomic_load(&w->begun);
+	return *ret_token == ended;
 }
 void window_fill(struct windows *windows, struct vnode *node, uint32_t token,
 		 const struct iovec *iov, int niov, uint64_t offset, uint64_t len_bytes);
