@@ -397,7 +397,8 @@ int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TA
 	struct stack_limits limits;
 	struct container *container;
 	unsigned n = 0;
-	json_t *targets;
+	char id[CONTAINER_ID_MAX];
+	json_t *targets = NULL;
 	bool last;
 	int r;
 
@@ -431,6 +432,13 @@ int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TA
 	if (!r)
 		r = start(entry, &limits, mounts, err);
 	n = r < 0 ? 0 : container->nvolumes;
+	if (!r) {
+		targets = json_array();
+		for (unsigned i = 0; i < n; i++)
+			json_array_append_new(targets, json_string(container->volumes[i].target));
+		snprintf(id, sizeof(id), "%s", container->id);
+	}
+	/* Once it is in the list, it may end and be freed at any time. */
 	if (r < 0)
 		enlist(server, NULL, &last, err);
 	else
@@ -438,6 +446,7 @@ int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TA
 	if (r < 0) {
 		while (n)
 			fd_close(mounts[--n]);
+		json_decref(targets);
 		entry_free(entry);
 		if (last)
 			control_hide(server);
@@ -445,10 +454,7 @@ int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TA
 			server_end(server);
 		return r;
 	}
-	log_info("container %s: attached, %u volumes", container->id, n);
-	targets = json_array();
-	for (unsigned i = 0; i < n; i++)
-		json_array_append_new(targets, json_string(container->volumes[i].target));
+	log_info("container %s: attached, %u volumes", id, n);
 	*ret_nmounts = n;
 	*ret_targets = targets;
 	return 0;
