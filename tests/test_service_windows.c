@@ -49,15 +49,12 @@ static bool look(struct view *v, uint64_t offset, void *data, size_t len)
 	return window_read(v->window, data, len, offset, memcpy);
 }
 
-/* Until the first check has looked at the new window: it voids what came before it. */
+/* Until a check has found nothing: the first may void what was changed a moment before. */
 static void settle(struct view *v)
 {
 	char byte;
 
 	do {
-		fill(v);
-		for (uint64_t was = v->window->changes; v->window->changes == was;)
-			nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
 		fill(v);
 		nanosleep(&(struct timespec){.tv_nsec = 700000000}, NULL);
 	} while (!look(v, 0, &byte, 1));

@@ -284,7 +284,8 @@ static int pane_new(struct vnode *node, const struct attr *attr, struct pane **r
 	pane->window->pages_offset = offset;
 	atomic_store(&pane->window->size, attr->size);
 	pane->attr = *attr;
-	pane->touched = true; /* until the first check has looked */
+	/* A change that is under way shows at the first check: attr is from before it. */
+	pane->recent = is_recent(attr);
 	pane->fd = STEAL_FD(fd);
 	*ret = pane;
 	return 0;
