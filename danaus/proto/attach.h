@@ -7,7 +7,7 @@
  *
  *   ATTACH_CLIENT    answer: struct attach_welcome with the channel's memfd (shm/channel.h). Then
  *                    the connection stays: struct wire_request messages (NAME, ADOPT, KERNEL_FILE,
- *                    WATCH; a descriptor rides along where the operation says so; the payload
+ *                    WINDOW, WATCH; a descriptor rides along where the operation says so; the payload
  *                    pieces follow the struct in the same message), answered one by one with
  *                    struct wire_reply (and a descriptor). The client's end of the connection is
  *                    CLOEXEC: exec and exit close it, and with it the service drops the channel and
