@@ -21,6 +21,7 @@
 #include "danaus/server/stats.h"
 #include "danaus/server/workers.h"
 #include "danaus/shm/channel.h"
+#include "danaus/shm/claims.h"
 
 #define SPIN_NS	      50000u  /* about what a wake-up costs */
 #define SPIN_WOKEN_NS 120000u /* where the client was asleep and has to wake up first */
@@ -37,20 +38,19 @@ struct client {
 	struct shm_channel *channel;
 	_Atomic uint32_t refs; /* the peer's, each serving thread's, each attach call's */
 	atomic_bool ended;
-	_Atomic uint32_t turn;	  /* threads started so far: the last one owns the channel */
-	_Atomic uint64_t pending; /* taken from the doorbell, not begun */
-	_Atomic uint64_t in_work; /* slots whose call runs */
-	_Atomic uint64_t used;	  /* slots ever used: more than one means threads */
-	_Atomic uint32_t begun;	  /* calls; the steward sees progress by it */
-	uint32_t seen_begun;	  /* the steward's */
-	_Atomic uint32_t misses;  /* spins in vain */
-	atomic_bool woke_it;	  /* the last reply found its thread asleep */
+	_Atomic uint32_t turn; /* threads started so far: the last one owns the channel */
+	struct claims claims;
+	_Atomic uint64_t used;	 /* slots ever used: more than one means threads */
+	_Atomic uint32_t begun;	 /* calls; the steward sees progress by it */
+	uint32_t seen_begun;	 /* the steward's */
+	_Atomic uint32_t misses; /* spins in vain */
+	atomic_bool woke_it;	 /* the last reply found its thread asleep */
 	struct session session;
 	struct known_identity known[SHM_SLOTS];
 	atomic_bool cancel[SHM_SLOTS];
 	uint64_t window_reads, window_bytes; /* counted so far; under the server's lock */
-	bool orphan; /* its process ended, but another one holds the connection */
-	struct client *next, **link;	     /* in the server's list */
+	bool orphan;		     /* its process ended, but another one holds the connection */
+	struct client *next, **link; /* in the server's list */
 };
 
 struct shm_server {
@@ -94,14 +94,13 @@ static int pass_on(struct client *client)
 	return r;
 }
 
-/* Rings that are cancellations; the others. */
-static uint64_t sort_rings(struct client *client, uint64_t rings)
+/* Rings for slots in work: cancellations. */
+static void cancel(struct client *client, uint64_t slots)
 {
-	uint64_t again = rings & atomic_load(&client->in_work);
 	bool any = false;
 
-	for (uint64_t left = again; left; left &= left - 1) {
-		unsigned slot = __builtin_ctzll(left);
+	for (; slots; slots &= slots - 1) {
+		unsigned slot = __builtin_ctzll(slots);
 
 		if (atomic_load(&client->channel->slot[slot].state) & SLOT_CANCEL) {
 			atomic_store(&client->cancel[slot], true);
@@ -110,34 +109,17 @@ static uint64_t sort_rings(struct client *client, uint64_t rings)
 	}
 	if (any)
 		vfs_cancel(client->server->pool->vfs);
-	return rings & ~again;
 }
 
-/* A slot whose request nobody has begun, now begun by the caller; -1: none. */
+/* A slot that the caller has to serve; -1: none. */
 static int next_slot(struct client *client)
 {
-	uint64_t pending = atomic_load(&client->pending), bit;
+	uint64_t again;
+	int slot = claims_next(&client->claims, client->channel, &again);
 
-	if (atomic_load_explicit(&client->channel->doorbell, memory_order_relaxed)) {
-		uint64_t rings = atomic_exchange(&client->channel->doorbell, 0);
-
-		rings = atomic_load(&client->in_work) ? sort_rings(client, rings) : rings;
-		pending = atomic_fetch_or(&client->pending, rings) | rings;
-	}
-	while (pending) {
-		bit = pending & -pending;
-		/* in_work first: a slot is never in neither set while its request is due */
-		if (atomic_fetch_or(&client->in_work, bit) & bit) {
-			atomic_fetch_and(&client->pending, ~bit);
-			pending = atomic_load(&client->pending);
-			continue;
-		}
-		if (atomic_fetch_and(&client->pending, ~bit) & bit)
-			return __builtin_ctzll(bit);
-		atomic_fetch_and(&client->in_work, ~bit);
-		pending = atomic_load(&client->pending);
-	}
-	return -1;
+	if (again)
+		cancel(client, again);
+	return slot;
 }
 
 static uint64_t spin_ns(const struct client *client)
@@ -206,8 +188,8 @@ static void reply(struct client *client, unsigned slot, const struct call *call)
 	memcpy(&at->reply, &call->reply, offsetof(struct wire_reply, attr));
 	if (call->has_attr)
 		memcpy(&at->reply.attr, &call->reply.attr, sizeof(call->reply.attr));
-	atomic_fetch_and(&client->in_work, ~(1ull << slot));
 	client->woke_it = atomic_exchange(&at->state, SLOT_DONE) & SLOT_WAITING;
+	claims_end(&client->claims, client->channel, slot);
 	if (client->woke_it)
 		futex(&at->state, FUTEX_WAKE, 1, NULL);
 }
@@ -229,7 +211,7 @@ static void serve(struct client *client, unsigned slot)
 
 	wake_steward(client->server);
 	if ((state & 0xff) != SLOT_POSTED) { /* a late cancellation's ring */
-		atomic_fetch_and(&client->in_work, ~(1ull << slot));
+		claims_end(&client->claims, client->channel, slot);
 		return;
 	}
 	__builtin_prefetch(&at->reply, 1);
@@ -558,11 +540,12 @@ static struct client *find_stuck(struct shm_server *server, bool *ret_busy)
 
 		if (begun == client->seen_begun && !stuck &&
 		    !atomic_load_explicit(&client->ended, memory_order_relaxed) &&
-		    atomic_load(&client->in_work) &&
-		    (atomic_load(&client->pending) || atomic_load(&client->channel->doorbell)) &&
+		    atomic_load(&client->claims.in_work) &&
+		    (atomic_load(&client->claims.pending) ||
+		     atomic_load(&client->channel->doorbell)) &&
 		    try_ref(client))
 			stuck = client;
-		*ret_busy |= begun != client->seen_begun || atomic_load(&client->in_work);
+		*ret_busy |= begun != client->seen_begun || atomic_load(&client->claims.in_work);
 		client->seen_begun = begun;
 	}
 	return stuck;
