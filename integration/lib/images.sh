@@ -9,8 +9,6 @@ src=$(cd "$(dirname "$0")/../src" && pwd)
 probes() { # DIR: the test program once per door
 	mkdir -p "$1"
 	gcc -O2 -Wall -Wextra -o "$1/probe-glibc" "$src/probe.c"
-	gcc -O2 -Wall -Wextra -o "$1/bench" "$src/bench.c"
-	gcc -O2 -Wall -Wextra -static -o "$1/bench-static" "$src/bench.c"
 	gcc -O2 -Wall -Wextra -static -o "$1/probe-static" "$src/probe.c"
 	musl-gcc -O2 -Wall -Wextra -o "$1/probe-musl" "$src/probe.c"
 	(cd "$src" && HOME=$work GOFLAGS=-mod=mod GO111MODULE=off CGO_ENABLED=0 GOCACHE=$work/gocache \
@@ -46,7 +44,7 @@ small() {
 	cp /bin/busybox "$root/bin/"
 	for applet in $(busybox --list); do ln -s busybox "$root/bin/$applet" 2>/dev/null || true; done
 	probes "$root/probes"
-	rm "$root/probes/probe-glibc" "$root/probes/bench" # no glibc here
+	rm "$root/probes/probe-glibc" # no glibc here
 	cp -L /lib/ld-musl-x86_64.so.1 "$root/lib/"
 	passwd "$root"
 	import "$root" danaus-small
