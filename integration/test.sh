@@ -71,18 +71,22 @@ passed=0 failed=0 skipped=0 unsteady=() failures=() times=()
 
 step_packages() { packages_install; }
 step_build() { build_default && install_private; }
-step_unit() { meson test -C "$work/build" --no-rebuild --suite unit --print-errorlogs; }
-sanitized() { # DIR OPTIONS: builds and runs the units
-	local dir=$1; shift
+units() { # NAME DIR MULTIPLIER: in a sandbox, whose watchdog ends what hangs on its own FUSE mount
+	DANAUS_HYBRID=1 SANDBOX_SECONDS=$((300 * $3)) sandbox "$1" \
+		meson test -C "$2" --no-rebuild --suite unit --print-errorlogs --timeout-multiplier "$3"
+}
+step_unit() { units unit "$work/build" 1; }
+sanitized() { # NAME OPTIONS: builds and runs the units
+	local name=$1 dir=$work/build-$1; shift
 	[ -d "$dir" ] || meson setup "$dir" "$SRC" -Db_lundef=false -Dbuildtype=debug -Doptimization=1 "$@" || return
-	ninja -C "$dir" && meson test -C "$dir" --no-rebuild --suite unit --print-errorlogs --timeout-multiplier 4
+	ninja -C "$dir" && units "$name" "$dir" 4
 }
 step_asan() {
 	ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-		sanitized "$work/build-asan" -Db_sanitize=address,undefined
+		sanitized asan -Db_sanitize=address,undefined
 }
 # Not halt_on_error: a process that serves its own mount would wait for itself when it is ended there
-step_tsan() { TSAN_OPTIONS=halt_on_error=0 sanitized "$work/build-tsan" -Db_sanitize=thread; }
+step_tsan() { TSAN_OPTIONS=halt_on_error=0 sanitized tsan -Db_sanitize=thread; }
 step_fuzz() {
 	[ -d "$work/build-fuzz" ] || CC=clang meson setup "$work/build-fuzz" "$SRC" -Dfuzz=enabled \
 		-Db_lundef=false -Db_sanitize=address,undefined -Dbuildtype=debug -Doptimization=1 || return
@@ -104,9 +108,8 @@ step_case() {
 	local file=$SRC/integration/cases/$1.sh needs
 	needs=$(sed -n 's/^# image: *//p' "$file")
 	for i in $needs; do image "$i" || { echo "the image $i could not be made"; return 1; }; done
-	DANAUS_HYBRID=$(grep -c '^# cgroups: hybrid$' "$file") \
-		LIB=$SRC/integration/lib timeout --kill-after=20 "$(sed -n 's/^# seconds: *//p' "$file" | grep . || echo 120)" \
-		"$SRC/integration/lib/sandbox.sh" "$1" bash "$file"
+	SANDBOX_SECONDS=$(sed -n 's/^# seconds: *//p' "$file" | grep . || echo 120) \
+		DANAUS_HYBRID=$(grep -c '^# cgroups: hybrid$' "$file") sandbox "$1" bash "$file"
 }
 
 # Runs a step: its output to a log, its verdict to the terminal and the counts.
@@ -122,10 +125,8 @@ run_step() {
 	if [ $code != 0 ] && [ $code != 77 ] && [ $retry = 1 ]; then
 		mv "$log" "$log.first"
 		"$@" > "$log" 2>&1 < /dev/null; code=$?
-		if [ $code = 0 ]; then
-			unsteady+=("$name")
-			echo "----- $name, the run that failed:"; tail -n 60 "$log.first"
-		fi
+		[ $code != 0 ] || unsteady+=("$name")
+		echo "----- $name, the run that failed:"; tail -n 60 "$log.first" | cut -c1-300
 	fi
 	times+=("$((SECONDS - start)) $name")
 	case $code in

@@ -6,9 +6,10 @@
 #
 #   sandbox.sh NAME COMMAND...
 #
-# Environment: DANAUS_WORK, the directory of the whole run (lib.sh describes its layout);
+# Environment: DANAUS_WORK, the directory of the whole run (build.sh describes its layout);
+# SANDBOX_SECONDS, after which the command is ended, and what hung is told (none: no limit);
 # DANAUS_HYBRID=1 keeps the cgroup layout of the machine, which crun 1.8 refuses when it is hybrid.
-# Exit code: the command's, or 1 when it left something behind.
+# Exit code: the command's, 124 when it ran out of its time, or 1 when it left something behind.
 set -uo pipefail
 
 if [ "${SANDBOX_INSIDE:-}" != 1 ]; then
@@ -20,7 +21,7 @@ unset SANDBOX_INSIDE
 name=$1; shift
 work=${DANAUS_WORK:?}
 export CASE_DIR=$work/cases/$name
-export CASE_CGROUP=/danaus-test-$name-$(stat -Lc %i /proc/self/ns/pid)
+export CASE_CGROUP=/danaus-test-$name-$(tr -dc a-z0-9 < /dev/urandom | head -c 10)
 rm -rf "$CASE_DIR"
 mkdir -p "$CASE_DIR"/{home,etc.up,etc.work,usr.up,usr.work}
 
@@ -67,9 +68,50 @@ cgroups() { # but conmon's, which podman leaves to the parent
 run_files() { find /run/danaus -mindepth 2 -not -name '*.log' 2>/dev/null; }
 sockets() { awk 'NR > 1 && $8 ~ /danaus/ { print $8 }' /proc/net/unix; }
 
-before=$(mounts)
-"$@"
-code=$?
+# What each thread waits for
+tell_threads() {
+	ps axfww -o pid,stat,args | cut -c1-140 | head -n 40
+	for t in /proc/[0-9]*/task/*; do
+		echo "${t#/proc/} $(cat "$t/comm") $(cut -d' ' -f3 "$t/stat") $(cat "$t/wchan") $(cut -d' ' -f1-5 "$t/syscall")"
+	done 2>/dev/null | grep -v '^1/' | head -n 60
+}
+# A process that waits for a FUSE file system whose service hangs cannot be killed before this.
+fuse_devices() { # of all that runs here
+	cat /proc/[0-9]*/mountinfo 2>/dev/null | sed -nE 's/^[0-9]+ [0-9]+ 0:([0-9]+) .* - fuse[^c].*/\1/p' | sort -u
+}
+abort_fuse() {
+	local c
+	mkdir /run/fusectl && mount -t fusectl fusectl /run/fusectl || return
+	for c in $(comm -13 <(echo "$devices") <(fuse_devices)); do echo 1 > "/run/fusectl/$c/abort"; done 2>/dev/null
+	umount /run/fusectl
+	rmdir /run/fusectl
+}
+watch() { # PROCESS
+	local self=$BASHPID p
+	trap 'kill $! 2>/dev/null; exit' TERM
+	sleep "$SANDBOX_SECONDS" &
+	wait $!
+	touch "$CASE_DIR/ended"
+	echo "not ended within $SANDBOX_SECONDS seconds; what runs:"
+	tell_threads
+	abort_fuse
+	for p in $(processes | cut -d' ' -f1); do [ "$p" = "$self" ] || kill -KILL "$p"; done 2>/dev/null
+}
+
+before=$(mounts) devices=$(fuse_devices)
+if [ -n "${SANDBOX_SECONDS:-}" ]; then
+	"$@" &
+	main=$!
+	watch $main &
+	wait $main
+	code=$?
+	kill -TERM $! 2>/dev/null
+	wait
+	[ ! -e "$CASE_DIR/ended" ] || code=124
+else
+	"$@"
+	code=$?
+fi
 
 left=
 for _ in $(seq 60); do # the last steps of a detach run on after podman has returned
@@ -91,7 +133,11 @@ if [ "$code" != 0 ] && [ "$code" != 77 ] || [ -n "$left" ]; then
 		[ -s "$log" ] && echo "--- $log" && tail -n 60 "$log"
 	done
 fi
-# Whatever is left goes now, so that the next case starts clean.
+# Whatever is left goes now, so that the next case starts clean: containers in the run's store too.
+if [ "$code" != 0 ] && [ "$code" != 77 ]; then
+	timeout --kill-after=5 30 podman rm -fa -t 0 > /dev/null 2>&1
+	timeout --kill-after=5 10 podman volume rm -fa > /dev/null 2>&1
+fi
 for c in $(crun list -q 2>/dev/null) $(runc list -q 2>/dev/null); do
 	crun delete -f "$c" 2>/dev/null || runc delete -f "$c" 2>/dev/null
 done
