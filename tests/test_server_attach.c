@@ -201,6 +201,51 @@ static void processes_of_other_containers_are_refused(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* A child keeps the connection that its parent made, and says hello when the parent runs another
+ * program, which may have more rights than the child: a set-user-id one. */
+static void a_connection_is_no_way_into_the_next_program(void **state)
+{
+	int in[2], out[2], sock = dial(), status;
+	char byte;
+	pid_t child, other;
+
+	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+	child = fork();
+	if (child == 0) {
+		close(sock);
+		sock = dial();
+		other = fork();
+		if (other) {
+			dup2(in[0], 0);
+			dup2(out[1], 1);
+			execl("/bin/sh", "sh", "-c", "echo; read x", (char *)NULL);
+			_exit(1);
+		}
+		struct shm_client client;
+		int r = read(out[0], &byte, 1) == 1 ? 0 : -EIO;
+
+		if (!r)
+			r = shm_client_hello(&client, sock, 0);
+		client.tid = getppid();
+		if (!r)
+			r = shm_client_stat(&client, ".", NULL);
+		byte = r == -EPERM ? 'y' : 'n';
+		_exit(write(in[1], "\n", 1) + write(out[1], &byte, 1) != 2);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(read(out[0], &byte, 1), 1);
+	if (byte == '\n')
+		assert_int_equal(read(out[0], &byte, 1), 1);
+	assert_int_equal(byte, 'y');
+	for (int i = 0; i < 2; i++) {
+		close(in[i]);
+		close(out[i]);
+	}
+	close(sock);
+	others_are_served();
+}
+
 /* Killed at each step of its life; the last steps are in test_shm_channel. */
 static void peers_die_at_every_step(void **state)
 {
@@ -249,6 +294,7 @@ int main(void)
 	    CASE(short_messages_end_the_connection),
 	    CASE(messages_with_wild_lengths_are_answered),
 	    CASE(processes_of_other_containers_are_refused),
+	    CASE(a_connection_is_no_way_into_the_next_program),
 	    CASE(peers_die_at_every_step),
 	};
 

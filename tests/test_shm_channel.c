@@ -616,6 +616,33 @@ static void another_program_in_the_process_ends_its_channel(void **state)
 	close(in[1]);
 }
 
+static void drop_rights_untold(int ready)
+{
+	struct shm_client client;
+
+	if (shm_client_attach(&client, fixture.socket, SPIN) ||
+	    shm_client_stat(&client, "closed/f", NULL) ||
+	    syscall(SYS_setresgid, 4711, 4711, 4711) || syscall(SYS_setresuid, 4711, 4711, 4711))
+		_exit(1);
+	while (shm_client_stat(&client, "closed/f", NULL) != -EACCES)
+		;
+}
+
+/* Nobody tells of a system call that neither the library nor the notify door sees. */
+static void rights_that_are_given_up_untold_are_missed_soon(void **state)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/data/closed", fixture.dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	strcat(path, "/f");
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	in_child(drop_rights_untold, false);
+}
+
 static void clients_have_a_limit(void **state)
 {
 	static struct shm_client client[CLIENTS_MAX];
@@ -713,6 +740,7 @@ int main(void)
 	    CASE(a_scribbling_client_hurts_only_itself),
 	    CASE(the_memory_cannot_be_shrunk),
 	    CASE(another_program_in_the_process_ends_its_channel),
+	    CASE(rights_that_are_given_up_untold_are_missed_soon),
 	    CASE(clients_have_a_limit),
 	    CASE(stopping_ends_clients_and_what_they_wait_for),
 	    CASE(a_held_connection_delays_a_conflict_only_once),

@@ -244,6 +244,7 @@ static void welcome_client(struct peer *peer)
 		uint32_t heard = atomic_load(&attach->container->filters);
 
 		welcome.notify = heard && process_filters(process) >= heard;
+		welcome.error = session_channel(client_session(client), memfd, welcome.notify);
 	}
 	process_unref(process);
 	if (!welcome.error) {

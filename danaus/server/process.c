@@ -18,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "danaus/base/cleanup.h"
@@ -666,6 +667,31 @@ int process_image(const struct process *process, uint64_t *ret)
 		hash = (hash ^ (unsigned char)auxv[i]) * 1099511628211ull;
 	*ret = hash;
 	return 0;
+}
+
+bool process_maps(const struct process *process, dev_t dev, ino_t ino)
+{
+	CLEANUP_FREE char *line = NULL;
+	unsigned major_is, minor_is;
+	unsigned long long ino_is;
+	bool found = false;
+	size_t room = 0;
+	FILE *maps;
+	int fd;
+
+	cred_assume_service();
+	fd = openat(process->proc, "maps", O_RDONLY | O_CLOEXEC);
+	maps = fd < 0 ? NULL : fdopen(fd, "r");
+	if (!maps) {
+		fd_close(fd);
+		return false;
+	}
+	while (!found && getline(&line, &room, maps) > 0)
+		found = sscanf(line, "%*x-%*x %*s %*x %x:%x %llu", &major_is, &minor_is, &ino_is) ==
+			    3 &&
+			makedev(major_is, minor_is) == dev && ino_is == ino;
+	fclose(maps);
+	return found;
 }
 
 struct volume *container_volume_of(struct container *container, const char *path,

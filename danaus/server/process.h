@@ -79,6 +79,9 @@ uint32_t process_rights_version(const struct process *process);
 /* A number for the program image (address-space layout) that the process runs now: differs after
  * an execve. A channel speaks for the image that attached, never for a later set-user-id one. */
 int process_image(const struct process *process, uint64_t *ret);
+/* Whether the program that it runs now has mapped that inode. An execve leaves no mapping: what a
+ * program has mapped was handed to itself. Reads all of its maps: not for each call. */
+bool process_maps(const struct process *process, dev_t dev, ino_t ino);
 
 /* Longest volume whose target is a prefix of path (absolute, as the program gave it, no ".." in
  * it); *ret_rest points into path after the prefix and its slashes. NULL: not in a volume. */

@@ -20,8 +20,10 @@
 #include "danaus/fuse/face.h"
 #include "danaus/server/anchor.h"
 #include "danaus/server/pool.h"
+#include "danaus/server/stats.h"
 
-#define TEXT_BIG_MAX (XATTR_SIZE_MAX + 2 * WIRE_PATH_MAX)
+#define TEXT_BIG_MAX	(XATTR_SIZE_MAX + 2 * WIRE_PATH_MAX)
+#define UNHEARD_KEEP_NS 100000000ull /* an identity whose changes nobody tells of */
 
 int session_init(struct session *session, struct process *process)
 {
@@ -32,6 +34,10 @@ int session_init(struct session *session, struct process *process)
 	session->container = process_container(process);
 	session->process = process_hold(process);
 	atomic_init(&session->revoked, false);
+	atomic_init(&session->channel_dev, 0);
+	atomic_init(&session->channel_ino, 0);
+	atomic_init(&session->mapped, false);
+	atomic_init(&session->heard, false);
 	handles_init(&session->handles);
 	return 0;
 }
@@ -48,6 +54,36 @@ void session_done(struct session *session)
 	process_unref(session->process);
 }
 
+int session_channel(struct session *session, int memfd, bool heard)
+{
+	struct stat st;
+
+	if (fstat(memfd, &st) < 0)
+		return -errno;
+	atomic_store(&session->channel_dev, st.st_dev);
+	atomic_store(&session->channel_ino, st.st_ino);
+	atomic_store(&session->heard, heard);
+	return 0;
+}
+
+/* Whether the process still runs the program that attached, and whether that program is the one
+ * that holds the channel: somebody else may have said hello on a connection that the process made
+ * before it became another program. */
+static int check_image(struct session *session)
+{
+	uint64_t image;
+	int r;
+
+	if (atomic_load(&session->channel_ino) && !atomic_load(&session->mapped)) {
+		if (!process_maps(session->process, session->channel_dev, session->channel_ino))
+			return -EPERM;
+		/* by the image that is compared below */
+		atomic_store(&session->mapped, true);
+	}
+	r = process_image(session->process, &image);
+	return r < 0 || image != session->image ? -EPERM : 0;
+}
+
 /* Whose rights count: the thread's that the request names, if it is one of the client's process and
  * the process still runs the program that attached. A set-user-id program that the process has
  * become since must not lend its rights to whoever still holds the old memory. */
@@ -57,12 +93,16 @@ static int identify(struct call *call)
 	struct known_identity *known = call->known;
 	uint32_t version = process_rights_version(session->process);
 	struct cred *cred;
-	uint64_t image;
+	uint64_t now;
 	pid_t tid;
 	int r;
 
-	if (known->cred && version && known->version == version && known->tid == call->request.tid)
+	if (known->cred && version && known->version == version &&
+	    known->tid == call->request.tid &&
+	    (atomic_load_explicit(&session->heard, memory_order_relaxed) ||
+	     stats_now() - known->read_ns < UNHEARD_KEEP_NS))
 		return 0;
+	now = stats_now();
 	r = process_host_tid(session->process, call->request.tid, &tid);
 	if (r < 0)
 		return r;
@@ -70,15 +110,14 @@ static int identify(struct call *call)
 	if (r < 0)
 		return r;
 	/* execve replaces the memory before the identity: read in the other order */
-	r = process_image(session->process, &image);
-	if (r < 0 || image != session->image) {
+	if (check_image(session) < 0) {
 		cred_unref(cred);
 		atomic_store(&session->revoked, true);
 		return -EPERM;
 	}
 	if (known->cred)
 		cred_unref(known->cred);
-	*known = (struct known_identity){call->request.tid, version, cred};
+	*known = (struct known_identity){call->request.tid, version, cred, now};
 	return 0;
 }
 

@@ -17,6 +17,7 @@ struct known_identity {
 	uint32_t tid;	  /* as the request gave it */
 	uint32_t version; /* process_rights_version(); 0: read again */
 	struct cred *cred;
+	uint64_t read_ns;
 };
 
 /* One client: a process and the open files it may name. */
@@ -25,12 +26,20 @@ struct session {
 	struct process *process;
 	uint64_t image;	     /* process_image() when it attached */
 	atomic_bool revoked; /* another program runs in the process now: nothing is served */
+	/* The channel's memory: the image must have it mapped, or it is not the one that asked for it.
+	 * Set before the client gets it; channel_ino 0: there is none. */
+	_Atomic dev_t channel_dev;
+	_Atomic ino_t channel_ino;
+	atomic_bool mapped; /* that was seen */
+	atomic_bool heard;  /* the notify door tells of each change of the process' identity */
 	struct handles handles;
 };
 
 /* -ESRCH when the process is gone. Takes a reference on process. */
 int session_init(struct session *session, struct process *process);
 void session_done(struct session *session);
+/* Before memfd, the channel's memory, goes to the client. heard: see above. */
+int session_channel(struct session *session, int memfd, bool heard);
 
 struct call {
 	struct session *session;

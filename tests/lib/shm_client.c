@@ -16,7 +16,7 @@
 #include "danaus/base/fd.h"
 #include "danaus/proto/attach.h"
 
-int shm_client_attach(struct shm_client *client, const char *path, int spin)
+int shm_client_hello(struct shm_client *client, int sock, int spin)
 {
 	struct attach_hello hello = {ATTACH_MAGIC, WIRE_VERSION, ATTACH_CLIENT, 0};
 	struct attach_welcome welcome;
@@ -24,10 +24,8 @@ int shm_client_attach(struct shm_client *client, const char *path, int spin)
 	int memfd = -1, r;
 	size_t len;
 
-	*client = (struct shm_client){.sock = -1, .spin = spin, .tid = syscall(SYS_gettid)};
-	r = fd_connect_at(AT_FDCWD, path, &client->sock);
-	if (!r)
-		r = fd_send(client->sock, &hello, sizeof(hello), NULL, 0);
+	*client = (struct shm_client){.sock = sock, .spin = spin, .tid = syscall(SYS_gettid)};
+	r = fd_send(client->sock, &hello, sizeof(hello), NULL, 0);
 	if (!r)
 		r = fd_recv(client->sock, &welcome, sizeof(welcome), &len, &memfd, &nfds);
 	if (!r && len != sizeof(welcome))
@@ -44,6 +42,14 @@ int shm_client_attach(struct shm_client *client, const char *path, int spin)
 	if (r < 0)
 		client->sock = fd_close(client->sock);
 	return r;
+}
+
+int shm_client_attach(struct shm_client *client, const char *path, int spin)
+{
+	int sock, r = fd_connect_at(AT_FDCWD, path, &sock);
+
+	*client = (struct shm_client){.sock = -1};
+	return r < 0 ? r : shm_client_hello(client, sock, spin);
 }
 
 void shm_client_detach(struct shm_client *client)

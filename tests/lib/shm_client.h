@@ -17,6 +17,8 @@ struct shm_client {
 
 /* Connects to path and says hello; the welcome's error. */
 int shm_client_attach(struct shm_client *client, const char *path, int spin);
+/* The same on a connection, which it takes over. */
+int shm_client_hello(struct shm_client *client, int sock, int spin);
 void shm_client_detach(struct shm_client *client);
 /* A request with defaults filled in. */
 struct wire_request shm_request(const struct shm_client *client, unsigned op, uint32_t handle);
