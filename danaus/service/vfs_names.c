@@ -132,12 +132,35 @@ static void lost_name(struct vnode *node, const struct attr *before)
 		vnode_unrest(node, true);
 }
 
+/* With the directory's names held: *node is what walk's name is now. It was so when names_gen was gen;
+ * another change may have come first. */
+static int look_again(struct vctx *ctx, struct walk *walk, unsigned gen, struct vnode **node)
+{
+	if (atomic_load(&walk->node->names_gen) == gen)
+		return 0;
+	vnode_unref(*node);
+	*node = NULL;
+	return walk_lookup(ctx, walk->node, walk->last, walk->len, walk->now, false, node);
+}
+
+static int check_unlink(const struct walk *walk, struct vnode *node, bool directory)
+{
+	if (!node)
+		return -ENOENT;
+	if (walk->slash && !directory)
+		return node->type == S_IFDIR ? -EISDIR : -ENOTDIR;
+	if (atomic_load(&node->mounted))
+		return directory ? -EBUSY : -EISDIR;
+	return 0;
+}
+
 int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
 {
 	CLEANUP_WALK struct walk walk = {0};
 	struct vnode *dir, *node = NULL;
 	struct attr before;
-	bool known;
+	unsigned gen;
+	bool known = false;
 	int r = walk_parent(ctx, at, &walk);
 
 	if (r < 0)
@@ -152,19 +175,18 @@ int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
 	}
 	if (dir->instance->ls->ro)
 		return -EROFS;
+	gen = atomic_load(&dir->names_gen);
 	r = walk_lookup(ctx, dir, walk.last, walk.len, walk.now, false, &node);
-	if (r < 0)
-		return r;
-	if (!node)
-		return -ENOENT;
-	if (walk.slash && !directory)
-		r = node->type == S_IFDIR ? -EISDIR : -ENOTDIR;
-	else if (atomic_load(&node->mounted))
-		r = directory ? -EBUSY : -EISDIR;
-	known = vnode_cached(node, walk.now, &before);
+	if (!r)
+		r = check_unlink(&walk, node, directory);
 	if (!r) {
 		pthread_mutex_lock(&dir->names);
-		r = ls_unlink(dir->instance->ls, ctx->cred, dir->ls, walk.last, directory);
+		r = look_again(ctx, &walk, gen, &node);
+		if (!r)
+			r = check_unlink(&walk, node, directory);
+		known = !r && vnode_cached(node, walk.now, &before);
+		if (!r)
+			r = ls_unlink(dir->instance->ls, ctx->cred, dir->ls, walk.last, directory);
 		if (!r)
 			dentry_set(dir, walk.last, walk.len, NULL, walk.now);
 		else if (r == -ENOENT)
@@ -232,6 +254,7 @@ int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtar
 	CLEANUP_WALK struct walk old = {0};
 	CLEANUP_WALK struct walk new = {0};
 	struct vnode *node = NULL, *victim = NULL;
+	unsigned old_gen, new_gen;
 	int r;
 
 	ctx->leave_second = false;
@@ -255,6 +278,8 @@ int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtar
 		return flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
 	if (old.node->instance->ls->ro)
 		return -EROFS;
+	old_gen = atomic_load(&old.node->names_gen);
+	new_gen = atomic_load(&new.node->names_gen);
 	r = walk_lookup(ctx, old.node, old.last, old.len, old.now, false, &node);
 	if (!r)
 		r = walk_lookup(ctx, new.node, new.last, new.len, new.now, false, &victim);
@@ -262,8 +287,14 @@ int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtar
 		r = check_rename(&old, &new, node, victim, flags);
 	if (!r) {
 		lock_two(old.node, new.node);
-		r = ls_rename(old.node->instance->ls, ctx->cred, old.node->ls, old.last,
-			      new.node->ls, new.last, flags);
+		r = look_again(ctx, &old, old_gen, &node);
+		if (!r)
+			r = look_again(ctx, &new, new_gen, &victim);
+		if (!r)
+			r = check_rename(&old, &new, node, victim, flags);
+		if (!r)
+			r = ls_rename(old.node->instance->ls, ctx->cred, old.node->ls, old.last,
+				      new.node->ls, new.last, flags);
 		/* Two names of one inode: nothing happened, rename(2). */
 		if (!r && node != victim)
 			moved(&old, &new, node, victim, flags);

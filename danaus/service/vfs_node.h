@@ -226,7 +226,8 @@ int vnode_rights(struct vnode *node, uint64_t now, struct attr *ret);
 /* Cached or asked for. */
 int vnode_attr(struct vnode *node, uint64_t now, struct attr *ret);
 void vfs_retire(struct vfs *vfs, struct retired *retired);
-/* Frees what is retired when there is much of it (or all). Outside of sections and locks. */
+/* Frees what is retired when there is much of it (or all). Outside of sections, and of locks but a
+ * directory's names. */
 void vfs_reclaim(struct vfs *vfs, bool all);
 /* For the caller's eyes: the face's device. */
 void vnode_present(struct vnode *node, struct attr *attr);

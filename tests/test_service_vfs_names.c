@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Changes of names that others overtake: between a call's look at a name and its change of it. */
+#include "tests/lib/vfs_env.h"
+
+#include "danaus/service/libservice.h"
+
+static struct libservice_ops hooked;
+static int (*plain_lookup)(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+			   const char *name, struct ls_node **ret, struct attr *ret_attr);
+static struct {
+	struct env *env;
+	const char *at;		  /* the name that sets it off, once */
+	const char *renames[4][2]; /* what others do then */
+} hook;
+
+static void move(struct env *env, const char *from, const char *to)
+{
+	struct vtarget old = env_at(env, from), new = env_at(env, to);
+
+	assert_int_equal(vfs_rename(&env->ctx, &old, &new, 0), 0);
+}
+
+static int lookup(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+		  const char *name, struct ls_node **ret, struct attr *ret_attr)
+{
+	int r = plain_lookup(ls, cred, dir, name, ret, ret_attr);
+	struct attr attr;
+
+	if (hook.at && !strcmp(name, hook.at)) {
+		hook.at = NULL;
+		for (int i = 0; i < 4 && hook.renames[i][0]; i++)
+			move(hook.env, hook.renames[i][0], hook.renames[i][1]);
+		env_stat(hook.env, &hook.env->ctx, name, &attr);
+	}
+	return r;
+}
+
+static int setup(void **state)
+{
+	struct env *env = calloc(1, sizeof(*env));
+	struct libservice *ls;
+	struct err err = {""};
+
+	memset(&hook, 0, sizeof(hook));
+	hook.env = env;
+	snprintf(env->dir, sizeof(env->dir), "%s/danaus-test-XXXXXX", env_base());
+	assert_non_null(mkdtemp(env->dir));
+	assert_int_equal(local_new(env->dir, &ls, &err), 0);
+	hooked = *ls->ops;
+	plain_lookup = hooked.lookup;
+	hooked.lookup = lookup;
+	ls->ops = &hooked;
+	assert_int_equal(vfs_new(&env->vfs), 0);
+	assert_int_equal(vfs_instance_add(env->vfs, "c", "/data", ls, &env->instance, &err), 0);
+	env->root = cred_root();
+	env->ctx = env_ctx(env->root, 1);
+	*state = env;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	env_stop(*state);
+	free(*state);
+	return 0;
+}
+
+static struct vfile *make(struct env *env, const char *name)
+{
+	struct vfile *file;
+
+	assert_int_equal(env_open(env, &env->ctx, name, O_RDWR | O_CREAT, 0644, &file), 0);
+	return file;
+}
+
+/* What the vfs says of a name is what the host says. */
+static void is_as_on_the_host(struct env *env, const char *name)
+{
+	struct stat st;
+	struct attr attr;
+	int there = stat(env_host(env, name), &st), r = env_stat(env, &env->ctx, name, &attr);
+
+	assert_int_equal(r, there ? -ENOENT : 0);
+	if (!r)
+		assert_int_equal(attr.ino, st.st_ino);
+}
+
+static void all_are_as_on_the_host(struct env *env)
+{
+	static const char *const names[] = {"a", "b", "c", "z"};
+
+	for (int i = 0; i < 4; i++)
+		is_as_on_the_host(env, names[i]);
+}
+
+static void an_overtaken_rename_moves_what_is_there(void **state)
+{
+	struct env *env = *state;
+
+	vfile_unref(make(env, "a"));
+	vfile_unref(make(env, "c"));
+	hook.renames[0][0] = "a", hook.renames[0][1] = "z";
+	hook.renames[1][0] = "c", hook.renames[1][1] = "a";
+	hook.at = "b";
+	move(env, "a", "b");
+	assert_null(hook.at);
+	all_are_as_on_the_host(env);
+}
+
+static void two_names_that_were_of_one_inode_count_no_more(void **state)
+{
+	struct env *env = *state;
+	struct vtarget a = env_at(env, "a"), b = env_at(env, "b");
+
+	vfile_unref(make(env, "a"));
+	vfile_unref(make(env, "c"));
+	assert_int_equal(link(env_host(env, "a"), env_host(env, "b")), 0);
+	hook.renames[0][0] = "c", hook.renames[0][1] = "a";
+	hook.at = "b";
+	assert_int_equal(vfs_rename(&env->ctx, &a, &b, 0), 0);
+	assert_null(hook.at);
+	all_are_as_on_the_host(env);
+}
+
+static void an_overtaken_unlink_takes_what_is_there(void **state)
+{
+	struct env *env = *state;
+	struct vtarget at = env_at(env, "b"), open = {.file = make(env, "c")};
+	struct attr attr;
+
+	/* not known to the vfs, so that it is looked up */
+	assert_int_equal(mknod(env_host(env, "b"), S_IFREG | 0644, 0), 0);
+	assert_int_equal(vfs_stat(&env->ctx, &open, &attr), 0);
+	hook.renames[0][0] = "c", hook.renames[0][1] = "b";
+	hook.at = "b";
+	assert_int_equal(vfs_unlink(&env->ctx, &at, false), 0);
+	assert_null(hook.at);
+	assert_int_equal(vfs_stat(&env->ctx, &open, &attr), 0);
+	assert_int_equal(attr.nlink, 0);
+	vfile_unref(open.file);
+	is_as_on_the_host(env, "b");
+	is_as_on_the_host(env, "c");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    TEST(an_overtaken_rename_moves_what_is_there),
+	    TEST(two_names_that_were_of_one_inode_count_no_more),
+	    TEST(an_overtaken_unlink_takes_what_is_there),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
