@@ -271,6 +271,10 @@ static int pool_name(const json_t *annotations, const struct annotations *a, con
 		ns = json_string_value(json_object_get(annotations, "io.kubernetes.pod.namespace"));
 	if (!a->pool)
 		ns = NULL;
+	else if (!ns && is_kubernetes(annotations))
+		return err_set(err, -EACCES,
+			       "annotation danaus.pool: this container engine does not tell the pod's "
+			       "namespace, whose pools alone it may join: leave danaus.pool out");
 	snprintf(ret, POOL_NAME_MAX, "%s%s%s", ns ? ns : "", ns ? ":" : "", a->pool ? a->pool : id);
 	return id_check(ret, POOL_NAME_MAX) < 0
 		   ? err_set(err, -EINVAL, "%.150s is no usable name for a pool: set danaus.pool", ret)

@@ -320,6 +320,7 @@ static void mistakes_stop_the_container(void **state)
 	    {"'danaus.mount': '/m=ceph:/x'", "", "0 ceph identities"},
 	    {"'danaus.mount': '/m=ceph:/x,id=root'", "", "not granted"},
 	    {"'danaus.mount': '/m=local:@/a', 'io.kubernetes.pod.namespace': 'n'", "", "local_sources"},
+	    {"'danaus.pool': 'p', 'io.kubernetes.cri.container-type': 'container'", "", "namespace"},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
