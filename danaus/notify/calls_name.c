@@ -231,13 +231,15 @@ static int64_t watch_at(struct call *call, const struct vtarget *at, void *arg)
 	int r;
 
 	(void)arg;
-	r = vfs_access(&call->ctx, at, R_OK, true);
-	if (!r)
-		r = vfs_lookup(&call->ctx, at, &node, &attr);
+	r = vfs_lookup(&call->ctx, at, &node, &attr);
 	if (r)
 		return r;
-	host = vnode_host_fd(node);
+	/* Of what was found: the path may lead elsewhere by now. */
+	r = vfs_access(&call->ctx, &(struct vtarget){.dir = node}, R_OK, true);
+	host = r ? -1 : vnode_host_fd(node);
 	vnode_unref(node);
+	if (r)
+		return r;
 	if ((mask & IN_ONLYDIR) && !S_ISDIR(attr.mode))
 		return -ENOTDIR;
 	cred_assume_service();

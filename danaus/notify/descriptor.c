@@ -64,24 +64,23 @@ int64_t descriptor_find(struct call *call, int fd, struct vfile **ret)
 }
 
 /* Sets the caller's soft limit of open files. prlimit(2) wants CAP_SYS_RESOURCE, or that the target has
- * no other ids than the calling thread's real ones: this thread takes them meanwhile. */
+ * no other ids than the calling thread's real ones: where the service lacks the capability this thread
+ * takes them meanwhile (and may be killed by who has the same, so not for nothing). */
 static int change_limit(struct call *call, const struct rlimit *want, struct rlimit *ret_old)
 {
 	pid_t pid = process_pid(call->caller->process);
 	const struct cred *cred = call->ctx.cred;
-	bool other = cred->ruid || cred->rgid;
 	int r;
 
-	if (other) {
-		cred_assume_service(); /* setresuid(2) changes the fsuid as well */
-		syscall(SYS_setresgid, cred->rgid, -1, -1);
-		syscall(SYS_setresuid, cred->ruid, -1, -1);
-	}
+	cred_assume_service(); /* setresuid(2) changes the fsuid as well */
 	r = prlimit(pid, RLIMIT_NOFILE, want, ret_old) ? -errno : 0;
-	if (other) {
-		syscall(SYS_setresuid, 0, -1, -1);
-		syscall(SYS_setresgid, 0, -1, -1);
-	}
+	if (r != -EPERM || !(cred->ruid || cred->rgid))
+		return r;
+	syscall(SYS_setresgid, cred->rgid, -1, -1);
+	syscall(SYS_setresuid, cred->ruid, -1, -1);
+	r = prlimit(pid, RLIMIT_NOFILE, want, ret_old) ? -errno : 0;
+	syscall(SYS_setresuid, 0, -1, -1);
+	syscall(SYS_setresgid, 0, -1, -1);
 	return r;
 }
 

@@ -681,12 +681,12 @@ static int op_watch(struct call *call, struct vctx *ctx)
 		return -EPROTO;
 	r = target(call, q->handle, call->piece1, q->size & IN_DONT_FOLLOW, &at);
 	if (!r)
-		r = vfs_access(ctx, &at, R_OK, true);
-	if (!r)
 		r = vfs_lookup(ctx, &at, &node, &attr);
 	if (r < 0)
 		return r;
-	fd = vnode_host_fd(node);
+	/* of what was found: the path may lead elsewhere by now */
+	r = vfs_access(ctx, &(struct vtarget){.dir = node}, R_OK, true);
+	fd = r < 0 ? r : vnode_host_fd(node);
 	vnode_unref(node);
 	if (fd < 0)
 		return fd;
