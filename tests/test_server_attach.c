@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -144,6 +145,50 @@ static void too_many_descriptors_end_the_connection(void **state)
 	assert_int_equal(answer(sock), -ENOTCONN);
 	close(sock);
 	others_are_served();
+}
+
+/* A connected socket whose close would wait for as long as a service lives. */
+static int lingering(int *ret_other)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	const struct linger linger = {.l_onoff = 1, .l_linger = 10000};
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	static char data[1 << 16];
+	socklen_t len = sizeof(at);
+
+	if (bind(listener, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(listener, 1) < 0 ||
+	    getsockname(listener, (struct sockaddr *)&at, &len) < 0 ||
+	    connect(sock, (struct sockaddr *)&at, sizeof(at)) < 0)
+		skip(); /* no network here */
+	*ret_other = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	close(listener);
+	while (send(sock, data, sizeof(data), MSG_DONTWAIT) > 0)
+		;
+	assert_int_equal(setsockopt(sock, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
+	return sock;
+}
+
+static void a_lingering_descriptor_holds_nobody_up(void **state)
+{
+	static const struct {
+		unsigned kind, copies;
+		int error;
+	} rows[] = {
+	    {ATTACH_CLIENT, 1, 0}, {ATTACH_LISTENER, 1, -EINVAL}, {ATTACH_CLIENT, 2, -ENOTCONN}};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct attach_hello hello = {ATTACH_MAGIC, WIRE_VERSION, rows[i].kind, 0};
+		int other, fds[2], sock = dial();
+
+		fds[0] = fds[1] = lingering(&other);
+		assert_int_equal(fd_send(sock, &hello, sizeof(hello), fds, rows[i].copies), 0);
+		close(fds[0]);
+		assert_int_equal(answer(sock), rows[i].error);
+		close(sock);
+		others_are_served();
+		close(other);
+	}
 }
 
 static void short_messages_end_the_connection(void **state)
@@ -291,6 +336,7 @@ int main(void)
 	    CASE(silent_peers_make_room_for_others),
 	    CASE(a_descriptor_that_is_no_listener_is_refused),
 	    CASE(too_many_descriptors_end_the_connection),
+	    CASE(a_lingering_descriptor_holds_nobody_up),
 	    CASE(short_messages_end_the_connection),
 	    CASE(messages_with_wild_lengths_are_answered),
 	    CASE(processes_of_other_containers_are_refused),

@@ -24,6 +24,17 @@ int fd_close(int fd)
 	return -1;
 }
 
+int fd_discard(int fd)
+{
+	const struct linger off = {0};
+	int saved = errno;
+
+	if (fd >= 0)
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+	errno = saved;
+	return fd_close(fd);
+}
+
 void cleanup_fd(int *fd)
 {
 	*fd = fd_close(*fd);
@@ -172,13 +183,13 @@ int fd_recv(int sock, void *data, size_t cap_bytes, size_t *ret_len_bytes, int *
 				fds[got++] = fd;
 			} else {
 				surplus = 1;
-				close(fd);
+				fd_discard(fd);
 			}
 		}
 	}
 	if (surplus || (msg.msg_flags & (MSG_CTRUNC | MSG_TRUNC))) {
 		while (got)
-			close(fds[--got]);
+			fd_discard(fds[--got]);
 		return -EPROTO;
 	}
 	if (nfds)

@@ -20,6 +20,9 @@ void cleanup_fd(int *fd);
 
 /* close(2) that keeps errno; -1 is fine. Returns -1, so that `x = fd_close(x)` works. */
 int fd_close(int fd);
+/* The same for one that somebody untrusted sent: without waiting for its other end (SO_LINGER,
+ * socket(7)). */
+int fd_discard(int fd);
 
 /* All of len_bytes or a negative errno (EINTR is retried). */
 int fd_write_all(int fd, const void *data, size_t len_bytes);

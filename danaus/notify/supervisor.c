@@ -514,8 +514,10 @@ int notify_serve(struct container *container, int fd)
 	if (!listener)
 		return -ENOMEM;
 	/* Any other descriptor says ENOTTY or EINVAL. */
-	if (!ioctl(fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &no_call) || errno != ENOENT)
+	if (!ioctl(fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &no_call) || errno != ENOENT) {
+		fd_discard(STEAL_FD(owned));
 		return -EINVAL;
+	}
 	/* Linux 6.6; before it every call pays a wake-up on another CPU. */
 	if (ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP))
 		log_limited(LOG_WARN, "this kernel has no SYNC_WAKE_UP for seccomp notifications");

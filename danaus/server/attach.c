@@ -65,7 +65,7 @@ static void peer_unref(struct peer *peer)
 		return;
 	if (peer->known.cred)
 		cred_unref(peer->known.cred);
-	fd_close(peer->fd_in);
+	fd_discard(peer->fd_in);
 	fd_close(peer->fd);
 	pthread_mutex_lock(&attach->lock);
 	attach->live--;
@@ -156,7 +156,7 @@ static void run_message(void *arg)
 		stats_count(DOOR_SHM, call.request.op, started, 0, r);
 		call_done(&call);
 	}
-	peer->fd_in = fd_close(peer->fd_in);
+	peer->fd_in = fd_discard(peer->fd_in);
 	if (client)
 		client_unref(client);
 	loop_modify(container->pool->loop, peer->fd, EPOLLIN | EPOLLRDHUP);
@@ -176,7 +176,7 @@ static void on_message(struct peer *peer)
 		return;
 	if (r < 0 || peer->len < sizeof(*request)) {
 		if (r >= 0 && nfds)
-			fd_close(fd);
+			fd_discard(fd);
 		peer_end(peer);
 		return;
 	}
@@ -309,7 +309,7 @@ static void on_hello(struct peer *peer)
 		nfds = 0;
 	if (r < 0 || len != sizeof(hello) || hello.magic != ATTACH_MAGIC) {
 		if (nfds)
-			fd_close(fd);
+			fd_discard(fd);
 		peer_end(peer);
 		return;
 	}
@@ -317,7 +317,7 @@ static void on_hello(struct peer *peer)
 		struct attach_welcome welcome = {.error = -EPROTONOSUPPORT};
 
 		if (nfds)
-			fd_close(fd);
+			fd_discard(fd);
 		fd_send(peer->fd, &welcome, sizeof(welcome), NULL, 0);
 		peer_end(peer);
 		return;
@@ -327,7 +327,7 @@ static void on_hello(struct peer *peer)
 		return;
 	}
 	if (nfds)
-		fd_close(fd);
+		fd_discard(fd);
 	if (hello.kind == ATTACH_CLIENT)
 		welcome_client(peer);
 	else
