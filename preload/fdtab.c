@@ -130,17 +130,25 @@ int ofile_put(struct ofile *file)
 	return close_handle(handle);
 }
 
-/* The open file that entry holds now, with a reference; NULL when it changed under us. */
-static struct ofile *file_of(_Atomic uint32_t *entry, uint32_t value)
+bool ofile_tryref(struct ofile *file)
 {
-	struct ofile *file = &root.files[value & FD_INDEX];
 	uint32_t refs = atomic_load_explicit(&file->refs, memory_order_relaxed);
 
 	do {
 		if (!refs)
-			return NULL;
+			return false;
 	} while (!atomic_compare_exchange_weak_explicit(
 	    &file->refs, &refs, refs + 1, memory_order_acq_rel, memory_order_relaxed));
+	return true;
+}
+
+/* The open file that entry holds now, with a reference; NULL when it changed under us. */
+static struct ofile *file_of(_Atomic uint32_t *entry, uint32_t value)
+{
+	struct ofile *file = &root.files[value & FD_INDEX];
+
+	if (!ofile_tryref(file))
+		return NULL;
 	if (((atomic_load_explicit(entry, memory_order_acquire) ^ value) & (FD_FILE | FD_INDEX)) ==
 	    0)
 		return file;

@@ -76,7 +76,8 @@ static struct ofile *working_directory(void)
 		return NULL;
 	if (now & CWD_FILE) {
 		file = ofile_at(now & ~CWD_FILE);
-		ofile_ref(file);
+		if (!ofile_tryref(file))
+			return NULL; /* another thread is changing it */
 		if (atomic_load(&root.cwd) == now)
 			return file;
 		ofile_put(file);

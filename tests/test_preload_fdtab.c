@@ -155,6 +155,21 @@ static void a_call_under_way_keeps_the_file(void **state)
 	assert_int_equal(closed, 1);
 }
 
+/* Two threads: one lets it go, the other one has just read where it was. */
+static void a_file_that_is_gone_is_not_closed_again(void **state)
+{
+	struct ofile *file = ofile_new(21, O_RDONLY, S_IFDIR | 0755);
+
+	closed = 0;
+	assert_true(ofile_tryref(file));
+	ofile_put(file);
+	ofile_put(file);
+	assert_int_equal(closed, 1);
+	if (ofile_tryref(file))
+		ofile_put(file);
+	assert_int_equal(closed, 1);
+}
+
 static void our_own_numbers_are_known(void **state)
 {
 	int anchor = root.anchor;
@@ -221,6 +236,7 @@ int main(void)
 	    cmocka_unit_test(a_closed_number_serves_again),
 	    cmocka_unit_test(the_last_number_closes_the_file),
 	    cmocka_unit_test(a_call_under_way_keeps_the_file),
+	    cmocka_unit_test(a_file_that_is_gone_is_not_closed_again),
 	    cmocka_unit_test(our_own_numbers_are_known),
 	    cmocka_unit_test(names_keep_number_and_flag),
 	    cmocka_unit_test(without_a_notify_door_files_become_the_kernels),
