@@ -163,6 +163,16 @@ static void run_message(void *arg)
 	peer_unref(peer);
 }
 
+static bool is_mapped(struct peer *peer)
+{
+	bool mapped;
+
+	pthread_mutex_lock(&peer->attach->lock);
+	mapped = peer->client && atomic_load(&client_session(peer->client)->mapped);
+	pthread_mutex_unlock(&peer->attach->lock);
+	return mapped;
+}
+
 /* An operation by a client. */
 static void on_message(struct peer *peer)
 {
@@ -182,8 +192,8 @@ static void on_message(struct peer *peer)
 	}
 	peer->fd_in = nfds ? fd : -1;
 	atomic_fetch_add(&peer->refs, 1);
-	/* making an anchor does not block, and a fork waits for it */
-	if (request->op == WIRE_NAME) {
+	/* Making an anchor does not block, and a fork waits for it; a first look at a program's maps may. */
+	if (request->op == WIRE_NAME && is_mapped(peer)) {
 		run_message(peer);
 		return;
 	}
