@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "danaus/service/list.h"
 #include "danaus/service/rcu.h"
 #include "danaus/service/vfs.h"
 #include "danaus/service/windows.h"
@@ -44,32 +45,6 @@ struct retired {
 	struct retired *next;
 	void (*free)(struct retired *retired);
 };
-
-struct list {
-	struct list *prev, *next;
-};
-
-static inline void list_init(struct list *head)
-{
-	head->prev = head->next = head;
-}
-
-static inline void list_add_tail(struct list *head, struct list *item)
-{
-	item->prev = head->prev;
-	item->next = head;
-	head->prev->next = item;
-	head->prev = item;
-}
-
-static inline void list_del(struct list *item)
-{
-	item->prev->next = item->next;
-	item->next->prev = item->prev;
-	item->prev = item->next = NULL;
-}
-
-#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 /* An ls_file that any number of open files use. The inode's slot is one reference: it rests there
  * after the last close. */
