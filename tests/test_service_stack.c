@@ -13,6 +13,9 @@ static void a_spec_has_one_canonical_form(void **state)
 	    {"local:/srv/a\\,b\\[c\\]", "local:/srv/a\\,b\\[c\\]"},
 	    {"local:/srv/a\\b", "local:/srv/a\\\\b"},
 	    {"union:[local:/a,rw][local:/b,ro]", "union:[local:/a,rw][local:/b,ro]"},
+	    {"cache:[local:/a]", "cache:[local:/a,rw]"},
+	    {"cache:[union:[local:/a][local:/b,ro]],ro",
+	     "cache:[union:[local:/a,rw][local:/b,ro],rw],ro"},
 	    {"union:[local:/a][local:/b,ro],ro", "union:[local:/a,rw][local:/b,ro],ro"},
 	};
 
@@ -42,6 +45,8 @@ static void a_mistake_has_a_position(void **state)
 	    {"local:/a,ro,ro", "position 13:"},
 	    {"local:/a]", "position 9:"},
 	    {"union:", "position 7:"},
+	    {"cache:/a", "position 7:"},
+	    {"cache:[local:/a][local:/b]", "position 17:"},
 	    {"union:[local:/a", "position 16:"},
 	    {"union:[local:/a][cephfs:/b]", "position 18:"},
 	    {"union:[local:/a]x", "position 17:"},

@@ -500,7 +500,7 @@ static char *tree_of(const char *dir)
 	return text;
 }
 
-static void run(unsigned seed)
+static void run(unsigned seed, const char *spec)
 {
 	static const gid_t groups[] = {2000};
 	static const mode_t masks[] = {022, 0, 077, 027};
@@ -509,7 +509,7 @@ static void run(unsigned seed)
 
 	random_state = seed;
 	umask(0);
-	env_start(&p.env, false);
+	env_start_on(&p.env, spec);
 	snprintf(p.plain, sizeof(p.plain), "%s/danaus-plain-XXXXXX", env_base());
 	assert_non_null(mkdtemp(p.plain));
 	assert_int_equal(chmod(p.plain, 0777), 0);
@@ -576,26 +576,37 @@ static void run(unsigned seed)
 	umask(022);
 }
 
-static void a_volume_is_like_a_directory(void **state)
+static void like_a_directory(const char *spec)
 {
 	const char *one = getenv("DANAUS_SEED");
 	unsigned before = env_count_fds();
 
 	if (one) {
-		run(atoi(one));
+		run(atoi(one), spec);
 		return;
 	}
 	for (unsigned seed = 1; seed <= SEEDS; seed++) {
 		print_message("seed %u\n", seed);
-		run(seed);
+		run(seed, spec);
 	}
 	assert_int_equal(env_count_fds(), before);
+}
+
+static void a_volume_is_like_a_directory(void **state)
+{
+	like_a_directory("local:%s");
+}
+
+static void a_cached_volume_is_like_a_directory(void **state)
+{
+	like_a_directory("cache:[local:%s]");
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_volume_is_like_a_directory),
+	    cmocka_unit_test(a_cached_volume_is_like_a_directory),
 	};
 
 	if (getuid() != 0) {

@@ -333,6 +333,22 @@ static int open_guest(struct container_entry *entry, struct err *err)
 		   : 0;
 }
 
+/* danaus.cache is all that windows and caches may hold: a half is the caches' and a quarter the
+ * windows' where there is a cache; clients below caches share the last one (stack.c). */
+static void set_budgets(struct server *server, uint64_t bytes)
+{
+	struct pool *pool = &server->pool;
+	struct cache_counts counts;
+
+	pthread_mutex_lock(&server->lock);
+	if (bytes > pool->window_bytes)
+		pool->window_bytes = bytes;
+	cache_store_set_budget(pool->caches, pool->window_bytes / 2);
+	cache_store_count(pool->caches, &counts);
+	vfs_set_window_budget(pool->vfs, pool->window_bytes / (counts.used ? 4 : 1));
+	pthread_mutex_unlock(&server->lock);
+}
+
 static struct container_entry **find_entry(struct server *server, const char *id)
 {
 	struct container_entry **link = &server->containers;
@@ -417,20 +433,21 @@ int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TA
 		return err_set(err, r, "the pool's service is ending; try again");
 	}
 	r = read_request(entry, request, &limits, err);
+	limits.caches = server->pool.caches;
 	if (!r) {
 		pthread_mutex_lock(&server->lock);
 		/* before anything of it is made: guest/ is the other one's */
 		if (*find_entry(server, container->id))
 			r = err_set(err, -EEXIST, "container %s is attached already",
 				    container->id);
-		if (!r && limits.cache_bytes > container->pool->window_bytes) {
-			container->pool->window_bytes = limits.cache_bytes;
-			vfs_set_window_budget(container->pool->vfs, limits.cache_bytes);
-		}
 		pthread_mutex_unlock(&server->lock);
 	}
-	if (!r)
+	if (!r) {
+		set_budgets(server, limits.cache_bytes);
 		r = start(entry, &limits, mounts, err);
+	}
+	if (!r)
+		set_budgets(server, limits.cache_bytes); /* there may be a cache now */
 	n = r < 0 ? 0 : container->nvolumes;
 	if (!r) {
 		targets = json_array();

@@ -70,10 +70,12 @@ static json_t *do_list(struct connection *connection, json_t *request, int *fds,
 {
 	struct server *server = connection->server;
 	struct vfs_counts counts = {0};
+	struct cache_counts caches;
 	json_t *containers;
 	char cpus[4096] = "";
 
 	vfs_count(server->pool.vfs, &counts);
+	cache_store_count(server->pool.caches, &caches);
 	format_cpulist(&server->pool.cpus, cpus, sizeof(cpus));
 	pthread_mutex_lock(&server->lock);
 	containers = containers_json(server);
@@ -83,7 +85,7 @@ static json_t *do_list(struct connection *connection, json_t *request, int *fds,
 			 "cpus", cpus, "memory_bytes", memory_bytes(), "containers", containers,
 			 "counts", "nodes", (json_int_t)counts.nodes, "files",
 			 (json_int_t)counts.files, "locks", (json_int_t)counts.locks,
-			 "bytes_cached", (json_int_t)counts.bytes_cached);
+			 "bytes_cached", (json_int_t)(counts.bytes_cached + caches.bytes));
 }
 
 static json_t *do_stats(struct connection *connection, json_t *request, int *fds, unsigned *nfds)

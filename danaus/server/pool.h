@@ -8,12 +8,14 @@
 
 #include "danaus/server/anchor.h"
 #include "danaus/server/process.h"
+#include "danaus/service/cache.h"
 #include "danaus/service/vfs.h"
 
 struct pool {
 	char *name;
 	char *dir; /* /run/danaus/pools/NAME */
 	struct vfs *vfs;
+	struct cache_store *caches; /* of the volumes that have a cache */
 	struct anchors *anchors;
 	struct workers *workers; /* server/workers.h: tasks that may block */
 	struct loop *loop;	 /* server/loop.h: epoll, one thread */

@@ -240,6 +240,8 @@ static int start(struct server *server, const struct server_options *options, st
 	if (!r)
 		r = vfs_new(&pool->vfs);
 	if (!r)
+		r = cache_store_new(0, &pool->caches);
+	if (!r)
 		r = anchors_new(&pool->anchors, err);
 	if (!r)
 		anchors_on_closed(pool->anchors, containers_file_closed, server);
@@ -284,6 +286,7 @@ static void stop(struct server *server)
 	workers_free(pool->workers);
 	if (pool->vfs)
 		vfs_free(pool->vfs);
+	cache_store_free(pool->caches);
 	loop_free(pool->loop);
 	if (server->dir >= 0)
 		remove_dir(server);

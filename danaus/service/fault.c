@@ -106,6 +106,11 @@ static void fault_forget(struct libservice *ls, struct ls_node *node, uint64_t c
 	ls_forget(((struct fault *)ls)->lower, node, count);
 }
 
+static void fault_reopened(struct libservice *ls, struct ls_file *file)
+{
+	ls_reopened(((struct fault *)ls)->lower, file);
+}
+
 static void fault_release(struct libservice *ls, struct ls_file *file)
 {
 	ls_release(((struct fault *)ls)->lower, file);
@@ -133,6 +138,7 @@ static const struct libservice_ops fault_ops = {
     .free = fault_free,
     .forget = fault_forget,
     .release = fault_release,
+    .reopened = fault_reopened,
     .lock = fault_lock,
 #define OP(name) .name = fault_##name
     OP(root),

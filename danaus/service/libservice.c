@@ -116,6 +116,12 @@ void ls_release(struct libservice *ls, struct ls_file *file)
 		ls->ops->release(ls, file);
 }
 
+void ls_reopened(struct libservice *ls, struct ls_file *file)
+{
+	if (ls->ops->reopened)
+		ls->ops->reopened(ls, file);
+}
+
 ssize_t ls_read(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
 		uint64_t offset)
 {

@@ -24,6 +24,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/statvfs.h>
@@ -119,6 +120,9 @@ struct libservice_ops {
 	int (*open)(struct libservice *ls, const struct cred *cred, struct ls_node *node, int flags,
 		    struct ls_file **ret);
 	void (*release)(struct libservice *ls, struct ls_file *file);
+	/* Optional: one more program opens what this open file, which several share, is of. What the
+	 * libservice has promised to look at when a file is opened, it looks at now. */
+	void (*reopened)(struct libservice *ls, struct ls_file *file);
 	/* iovecs, because a door's memory need not be in one piece; short counts as read(2). */
 	ssize_t (*read)(struct libservice *ls, struct ls_file *file, const struct iovec *iov,
 			int niov, uint64_t offset);
@@ -164,10 +168,10 @@ struct libservice_ops {
 struct libservice {
 	const struct libservice_ops *ops;
 	bool ro; /* every change is -EROFS (decided in libservice.c) */
-	bool cacheable; /* the vfs may keep file data for VFS_CACHE_NS although it may change from
+	atomic_bool cacheable; /* the vfs may keep file data for VFS_CACHE_NS although it may change from
 			 * outside of the pool meanwhile. Set by constructors whose storage is this
 			 * host's; not where the storage itself keeps caches coherent between
-			 * hosts */
+			 * hosts. May become false at any time */
 };
 
 /* Calls that decide on absent operations and on ro, one per entry of the table, same arguments
@@ -202,6 +206,7 @@ ssize_t ls_readlink(struct libservice *ls, struct ls_node *node, char *buf, size
 int ls_open(struct libservice *ls, const struct cred *cred, struct ls_node *node, int flags,
 	    struct ls_file **ret);
 void ls_release(struct libservice *ls, struct ls_file *file);
+void ls_reopened(struct libservice *ls, struct ls_file *file);
 ssize_t ls_read(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
 		uint64_t offset);
 ssize_t ls_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
@@ -228,7 +233,8 @@ int ls_host_fd(struct libservice *ls, struct ls_node *node);
 
 /* What a stack may use, from the administrator's configuration and the container's annotations. */
 struct stack_limits {
-	uint64_t cache_bytes;
+	uint64_t cache_bytes;	    /* of a store of its own, and of each client's own cache */
+	struct cache_store *caches; /* the pool's (cache.h); NULL: each cache has one of its own */
 	const char *ceph_conf, *ceph_keyring, *ceph_id; /* NULL where not granted */
 	unsigned timeout_s;
 	/* Names the container's mount, the same after a restart of the service and only then: what

@@ -12,6 +12,7 @@
 #ifdef HAVE_CEPH
 #include "danaus/service/ceph.h"
 #endif
+#include "danaus/service/cache.h"
 #include "danaus/service/union.h"
 
 static int open_local(const struct stack_source *source, const struct stack_limits *limits,
@@ -54,6 +55,7 @@ static const struct stack_layer layers[] = {
     {"ceph", 0, 0, ceph_options, open_ceph},
 #endif
     {"union", 1, UNION_BRANCHES_MAX, NULL, open_union},
+    {"cache", 1, 1, NULL, cache_open},
 };
 
 struct parser {
@@ -247,11 +249,15 @@ static int open_source(const char *spec, const struct stack_source *source,
 {
 	const struct stack_layer *layer = layer_find(source->name);
 	struct libservice *lower[STACK_LOWER_MAX], *made;
+	struct stack_limits below = *limits;
 	unsigned n;
 	int r = 0;
 
+	/* What a client below a cache keeps as well is the smaller part. */
+	if (layer->open == cache_open)
+		below.cache_bytes /= 4;
 	for (n = 0; n < source->nlower; n++) {
-		r = open_source(spec, source->lower[n], limits, &lower[n], err);
+		r = open_source(spec, source->lower[n], &below, &lower[n], err);
 		if (r < 0)
 			break;
 	}

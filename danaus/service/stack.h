@@ -4,9 +4,10 @@
  *   SPEC    = NAME ":" (PATH | "[" SPEC "]" ...) ["," OPTION ...]
  *   OPTION  = "ro" | "rw" | KEY "=" VALUE
  *
- * "local:/srv/a,ro", "ceph:FS:/dir,id=tenant-a", "union:[ceph:/t/a,rw][local:/srv/base,ro]". In
- * PATH and VALUE a backslash takes the meaning off the next of  , [ ] \  and is itself otherwise.
- * The canonical form has ro or rw first in each nested source, and no other rw.
+ * "local:/srv/a,ro", "ceph:FS:/dir,id=tenant-a", "union:[ceph:/t/a,rw][local:/srv/base,ro]",
+ * "cache:[local:/srv/a]". In PATH and VALUE a backslash takes the meaning off the next of
+ * , [ ] \  and is itself otherwise. The canonical form has ro or rw first in each nested source, and
+ * no other rw.
  *
  * Source: annotations, which a tenant may have written, checked once here. */
 #pragma once

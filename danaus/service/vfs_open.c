@@ -145,6 +145,10 @@ static int get_opens(struct vctx *ctx, struct vnode *node, int flags, struct vop
 		if (!atomic_load_explicit(&node->rest_used, memory_order_relaxed))
 			atomic_store_explicit(&node->rest_used, true, memory_order_relaxed);
 	}
+	if (rd)
+		ls_reopened(node->instance->ls, rd->file);
+	else if (wr)
+		ls_reopened(node->instance->ls, wr->file);
 	need_rd = need_rd && !rd;
 	need_wr = need_wr && !wr;
 	if (need_rd || need_wr) {

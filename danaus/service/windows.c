@@ -206,7 +206,7 @@ static void check(struct windows *windows, struct vnode *node)
 			clear_all(windows, pane);
 		pane->touched =
 		    atomic_load(&node->window.begun) != atomic_load(&node->window.ended);
-		if (r < 0) {
+		if (r < 0 || !node->instance->ls->cacheable) {
 			pane_free(windows, pane);
 		} else {
 			if (!pane->touched)

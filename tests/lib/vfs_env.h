@@ -95,6 +95,25 @@ static inline struct vctx env_ctx(struct cred *cred, uint64_t owner)
 	    .cred = cred, .owner = owner, .pid = owner, .umask = 022, .fsize_limit = UINT64_MAX};
 }
 
+/* format: a spec with the temporary directory's path for its %s. */
+static inline void env_start_on(struct env *env, const char *format)
+{
+	struct libservice *ls;
+	struct err err = {""};
+	char spec[128];
+
+	memset(env, 0, sizeof(*env));
+	snprintf(env->dir, sizeof(env->dir), "%s/danaus-test-XXXXXX", env_base());
+	assert_non_null(mkdtemp(env->dir));
+	assert_int_equal(chmod(env->dir, 0777), 0);
+	snprintf(spec, sizeof(spec), format, env->dir);
+	assert_int_equal(stack_open(spec, NULL, &ls, &err), 0);
+	assert_int_equal(vfs_new(&env->vfs), 0);
+	assert_int_equal(vfs_instance_add(env->vfs, "c", "/data", ls, &env->instance, &err), 0);
+	env->root = cred_root();
+	env->ctx = env_ctx(env->root, 1);
+}
+
 static inline void env_start(struct env *env, bool fault)
 {
 	struct libservice *ls;
