@@ -70,6 +70,9 @@ static uint32_t run(const struct seccomp_data *data)
 		case BPF_JMP | BPF_JGE | BPF_K:
 			pc += a >= i->k ? i->jt : i->jf;
 			break;
+		case BPF_JMP | BPF_JSET | BPF_K:
+			pc += a & i->k ? i->jt : i->jf;
+			break;
 		case BPF_RET | BPF_K:
 			return i->k;
 		default:
@@ -137,6 +140,26 @@ static void descriptor_calls_notify_from_the_base_on(void **state)
 		assert_int_equal(ASK(SYS_sendfile, fd, 1), answer);
 		assert_int_equal(ASK(SYS_sendfile, 1, fd), answer);
 	}
+}
+
+static void an_fstat_of_a_kernel_descriptor_is_let_by_in_each_of_its_forms(void **state)
+{
+	const uint64_t empty = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, high = 0xdead00000000ull;
+
+	for (uint64_t fd = 0; fd < BASE; fd += BASE - 1) {
+		assert_int_equal(ASK(SYS_fstat, fd), ALLOW);
+		assert_int_equal(ASK(SYS_newfstatat, fd, 0, 0, empty), ALLOW);
+		assert_int_equal(ASK(SYS_newfstatat, high | fd, 0, 0, high | empty), ALLOW);
+		assert_int_equal(ASK(SYS_newfstatat, fd, 0, empty, 0), NOTIFY);
+		assert_int_equal(ASK(SYS_statx, fd, 0, empty), ALLOW);
+		assert_int_equal(ASK(SYS_statx, fd, 0, 0, empty), NOTIFY);
+	}
+	assert_int_equal(ASK(SYS_newfstatat, BASE, 0, 0, empty), NOTIFY);
+	assert_int_equal(ASK(SYS_newfstatat, AT_FDCWD, 0, 0, empty), NOTIFY);
+	assert_int_equal(ASK(SYS_newfstatat, (uint32_t)AT_FDCWD, 0, 0, empty), NOTIFY);
+	assert_int_equal(ASK(SYS_newfstatat, AT_FDCWD, 0, 0, empty, 0, GATE_COOKIE), ALLOW);
+	assert_int_equal(ASK(SYS_statx, BASE, 0, empty), NOTIFY);
+	assert_int_equal(ASK(SYS_statx, AT_FDCWD, 0, empty), NOTIFY);
 }
 
 static void calls_that_must_not_sleep_are_never_notified(void **state)
@@ -227,6 +250,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(path_calls_notify_unless_the_cookie_is_there),
 	    cmocka_unit_test(descriptor_calls_notify_from_the_base_on),
+	    cmocka_unit_test(an_fstat_of_a_kernel_descriptor_is_let_by_in_each_of_its_forms),
 	    cmocka_unit_test(calls_that_must_not_sleep_are_never_notified),
 	    cmocka_unit_test(changes_of_the_caller_are_notified),
 	    cmocka_unit_test(another_machine_is_left_alone),

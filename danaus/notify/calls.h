@@ -17,6 +17,8 @@ struct call;
 
 enum call_when {
 	WHEN_PATH,
+	WHEN_PATH_OR_FSTAT2,
+	WHEN_PATH_OR_FSTAT3,
 	WHEN_FD0,
 	WHEN_FD4,
 	WHEN_FD01,

@@ -13,6 +13,7 @@
 #include "danaus/notify/notify.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -84,6 +85,19 @@ static unsigned emit_equal(struct program *p, unsigned i, uint32_t value, unsign
 	return emit_load(p, ARG_LOW(i));
 }
 
+/* Goes to yes when argument flags has AT_EMPTY_PATH and argument 0 is a descriptor below base: an
+ * fstat() in another form. With a path after all, or a descriptor of a volume's directory, the
+ * kernel face answers the same. */
+static unsigned emit_fstat(struct program *p, unsigned flags, int base, unsigned yes, unsigned no)
+{
+	unsigned at;
+
+	emit_jump(p, BPF_JGE, (uint32_t)base, no, yes); /* AT_FDCWD is above any base, unsigned */
+	at = emit_load(p, ARG_LOW(0));
+	emit_jump(p, BPF_JSET, AT_EMPTY_PATH, at, no);
+	return emit_load(p, ARG_LOW(flags));
+}
+
 static unsigned emit_cookie(struct program *p, unsigned yes, unsigned no)
 {
 	unsigned at;
@@ -131,6 +145,8 @@ int filter_build(int fd_base, void **ret, size_t *ret_bytes, struct err *err)
 	notify = emit(&p, BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF, 0, 0);
 	leaf[WHEN_STATE] = notify;
 	leaf[WHEN_PATH] = emit_cookie(&p, allow, notify);
+	leaf[WHEN_PATH_OR_FSTAT2] = emit_fstat(&p, 2, fd_base, allow, leaf[WHEN_PATH]);
+	leaf[WHEN_PATH_OR_FSTAT3] = emit_fstat(&p, 3, fd_base, allow, leaf[WHEN_PATH]);
 	leaf[WHEN_FD0] = emit_fd(&p, 0, fd_base, notify, allow);
 	leaf[WHEN_FD4] = emit_fd(&p, 4, fd_base, notify, allow);
 	leaf[WHEN_FD01] = emit_fd(&p, 1, fd_base, notify, leaf[WHEN_FD0]);
