@@ -7,7 +7,8 @@
  *
  * (hexadecimal masks). It has CAP_SYS_ADMIN and CAP_SETPCAP for as long as it runs. It links no
  * libc and reads nothing that the image or the program's environment could use against it, but for
- * PATH, which it looks the program up in once the rights are gone. One thread. */
+ * PATH, which it looks the program up in once the rights are gone, and the bytes of the dynamic
+ * loader, among which it looks for system calls (loader.h). One thread. */
 #include <asm/unistd.h>
 #include <linux/capability.h>
 #include <linux/errno.h>
@@ -22,10 +23,12 @@
 
 #include "danaus/proto/attach.h"
 #include "danaus/proto/mount_table.h"
+#include "hooks/loader.h"
 
 #define FILTER_PATH "/.danaus/filter"
 #define ATTACH_PATH "/.danaus/attach"
 #define MAX_INSNS   4096 /* BPF_MAXINSNS */
+#define LOADER_MAX_BYTES (1 << 20)
 #define PATH_ROOM   4096
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -177,8 +180,39 @@ static int parse_masks(const char *text, uint64_t masks[5])
 	return 0;
 }
 
+/* The part of the filter that lets the dynamic loader by; nothing where there is none. Its file is
+ * the image's: a bounded number of bytes is looked at, whatever it is. */
+static unsigned loader_by(struct sock_filter insns[LOADER_INSNS])
+{
+#ifdef LOADER_PATH
+	static unsigned char code[LOADER_BEFORE + (64 << 10)];
+	struct loader loader = {.nsites = 0};
+	long fd = SYS(__NR_openat, AT_FDCWD, LOADER_PATH,
+		      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0, 0);
+	size_t before = 0; /* bytes at the start of code that are the last piece's end */
+	long at = 0, n;
+
+	if (fd < 0)
+		return 0;
+	while (at < LOADER_MAX_BYTES &&
+	       (n = SYS(__NR_read, fd, code + before, sizeof(code) - before, 0, 0)) > 0) {
+		size_t have = before + (size_t)n;
+
+		loader_scan(&loader, code, have, (uint64_t)at - before);
+		at += n;
+		before = have < LOADER_BEFORE ? have : LOADER_BEFORE;
+		for (size_t i = 0; i < before; i++)
+			code[i] = code[have - before + i];
+	}
+	SYS(__NR_close, fd, 0, 0, 0, 0);
+	return loader_filter(&loader, insns);
+#else
+	return 0;
+#endif
+}
+
 /* Instructions read, or a negative errno. */
-static long read_filter(struct sock_filter *insns)
+static long read_filter(struct sock_filter *insns, size_t room)
 {
 	long fd = SYS(__NR_openat, AT_FDCWD, FILTER_PATH, O_RDONLY | O_CLOEXEC, 0, 0);
 	size_t bytes = 0;
@@ -186,8 +220,8 @@ static long read_filter(struct sock_filter *insns)
 
 	if (fd < 0)
 		return fd;
-	while (bytes < MAX_INSNS * sizeof(*insns)) {
-		n = SYS(__NR_read, fd, (char *)insns + bytes, MAX_INSNS * sizeof(*insns) - bytes, 0, 0);
+	while (bytes < room * sizeof(*insns)) {
+		n = SYS(__NR_read, fd, (char *)insns + bytes, room * sizeof(*insns) - bytes, 0, 0);
 		if (n <= 0)
 			break;
 		bytes += n;
@@ -244,8 +278,9 @@ static long hand_over(long sock, int listener)
 static void start_notify_door(void)
 {
 	static struct sock_filter insns[MAX_INSNS];
-	long n = read_filter(insns), sock, listener, r;
-	struct sock_fprog program = {.len = n, .filter = insns};
+	unsigned first = loader_by(insns);
+	long n = read_filter(insns + first, MAX_INSNS - first), sock, listener, r;
+	struct sock_fprog program = {.len = first + n, .filter = insns};
 
 	if (n < 0) {
 		say("no filter at " FILTER_PATH ": ", error_name(n), "; going on without the notify door");

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hooks/loader.h"
+
+#include <asm/unistd.h>
+#include <linux/seccomp.h>
+
+#define PAGE_MASK     0xfffu
+#define MAPPINGS_HIGH 0x7000u /* the region of mappings, an address's upper half */
+#define NUMBER_BYTES  5	      /* mov $number, %eax */
+#define BETWEEN_MAX   16      /* other instructions' bytes before the system call */
+
+_Static_assert(LOADER_BEFORE == NUMBER_BYTES + BETWEEN_MAX + 2 - 1, "no call is seen in halves");
+
+#ifdef __x86_64__
+static const uint16_t calls[] = {__NR_open, __NR_stat, __NR_access, __NR_openat, __NR_newfstatat};
+#define NCALLS (sizeof(calls) / sizeof(calls[0]))
+
+/* The call whose number is set here; negative when none of ours is. */
+static int number_at(const unsigned char *code) /* mov $number, %eax */
+{
+	int nr = code[1] | code[2] << 8;
+
+	if (code[0] != 0xb8 || code[3] || code[4])
+		return -1;
+	for (size_t i = 0; i < NCALLS; i++)
+		if (nr == calls[i])
+			return nr;
+	return -1;
+}
+
+static void add_site(struct loader *loader, uint32_t site)
+{
+	for (unsigned i = 0; i < loader->nsites; i++)
+		if (loader->site[i] == site)
+			return;
+	if (loader->nsites < LOADER_SITES)
+		loader->site[loader->nsites++] = site;
+}
+
+void loader_scan(struct loader *loader, const unsigned char *code, size_t len_bytes,
+		 uint64_t offset_bytes)
+{
+	for (size_t i = 0; i + NUMBER_BYTES <= len_bytes; i++) {
+		size_t at = i + NUMBER_BYTES, last = at + BETWEEN_MAX;
+		int nr = number_at(code + i);
+
+		if (nr < 0)
+			continue;
+		while (at <= last && at + 2 <= len_bytes && !(code[at] == 0x0f && code[at + 1] == 0x05))
+			at++; /* syscall */
+		if (at <= last && at + 2 <= len_bytes)
+			add_site(loader, (uint32_t)nr << 12 |
+					     ((uint32_t)(offset_bytes + at + 2) & PAGE_MASK));
+	}
+}
+
+unsigned loader_filter(const struct loader *loader, struct sock_filter insns[LOADER_INSNS])
+{
+	const uint32_t ip = offsetof(struct seccomp_data, instruction_pointer);
+	unsigned n = 0, tests = 8 + loader->nsites; /* what follows the numbers, but for the answer */
+
+	if (!loader->nsites)
+		return 0;
+	insns[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+						  offsetof(struct seccomp_data, nr));
+	for (size_t i = 0; i < NCALLS; i++)
+		insns[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i],
+							  (uint8_t)(NCALLS - i), 0);
+	insns[n++] = (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, tests + 1);
+	/* number << 12 | page offset, when it comes from the region of mappings */
+	insns[n++] = (struct sock_filter)BPF_STMT(BPF_ALU | BPF_LSH | BPF_K, 12);
+	insns[n++] = (struct sock_filter)BPF_STMT(BPF_MISC | BPF_TAX, 0);
+	insns[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ip + 4);
+	insns[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, MAPPINGS_HIGH, 0,
+						  (uint8_t)(tests - 3));
+	insns[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ip);
+	insns[n++] = (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, PAGE_MASK);
+	insns[n++] = (struct sock_filter)BPF_STMT(BPF_ALU | BPF_OR | BPF_X, 0);
+	for (unsigned i = 0; i < loader->nsites; i++)
+		insns[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, loader->site[i],
+							  (uint8_t)(loader->nsites - i), 0);
+	insns[n++] = (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 1);
+	insns[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	return n;
+}
+#else
+void loader_scan(struct loader *loader, const unsigned char *code, size_t len_bytes,
+		 uint64_t offset_bytes)
+{
+	(void)loader, (void)code, (void)len_bytes, (void)offset_bytes;
+}
+
+unsigned loader_filter(const struct loader *loader, struct sock_filter insns[LOADER_INSNS])
+{
+	(void)loader, (void)insns;
+	return 0;
+}
+#endif
