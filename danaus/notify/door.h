@@ -84,6 +84,9 @@ struct pending {
 	struct process *process; /* referenced */
 };
 
+/* A call in progress wakes the monitor when it sleeps, an end also when it naps between two ticks. */
+enum monitor_state { MONITOR_AWAKE, MONITOR_NAPS, MONITOR_SLEEPS };
+
 struct notify {
 	struct container *container;
 	uint64_t root_mount, root_ino; /* of the container's root: statx(2) */
@@ -98,7 +101,7 @@ struct notify {
 	atomic_uint npending;
 
 	pthread_t monitor;
-	_Atomic uint32_t monitor_asleep; /* futex */
+	_Atomic uint32_t monitor_state; /* enum monitor_state; futex */
 };
 
 /* supervisor.c */

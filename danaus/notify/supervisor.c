@@ -39,7 +39,8 @@
 #define RECEIVERS_MAX  512 /* per listener */
 #define STACK_BYTES    (512u << 10)
 #define TICK_NS	       1000000
-#define TICKS_TO_SLEEP 50
+#define TICKS_TO_SLEEP 8  /* so many without a call in progress, each twice as long as the last, */
+#define TICK_SHIFT_MAX 4  /* up to 16 ms: a tick takes its CPU from a program that starts others */
 #define TICKS_BACKLOG  3	   /* so many ticks with calls waiting: one more receives */
 #define TICKS_CALM     100	   /* so many without: one fewer */
 #define LONG_CALL_NS   10000000ull /* from here on the caller is looked after, */
@@ -91,6 +92,12 @@ static void futex_wait(_Atomic uint32_t *word, uint32_t value, const struct time
 static void futex_wake(_Atomic uint32_t *word, int count)
 {
 	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+}
+
+static void monitor_wake(struct notify *door)
+{
+	if (atomic_exchange(&door->monitor_state, MONITOR_AWAKE) != MONITOR_AWAKE)
+		futex_wake(&door->monitor_state, 1);
 }
 
 static void *receiver_main(void *arg);
@@ -243,9 +250,8 @@ static void serve(struct receiver *receiver, const struct seccomp_notif *request
 	atomic_store_explicit(&receiver->id, call.id, memory_order_relaxed);
 	atomic_store_explicit(&receiver->tid, call.tid, memory_order_relaxed);
 	atomic_store_explicit(&receiver->since, started | 1, memory_order_release);
-	if (atomic_load_explicit(&door->monitor_asleep, memory_order_relaxed) &&
-	    atomic_exchange(&door->monitor_asleep, 0))
-		futex_wake(&door->monitor_asleep, 1);
+	if (atomic_load_explicit(&door->monitor_state, memory_order_relaxed) == MONITOR_SLEEPS)
+		monitor_wake(door);
 
 	if (atomic_load_explicit(&door->npending, memory_order_relaxed))
 		door_settle(door, call.tid);
@@ -299,8 +305,7 @@ static void listener_end(struct listener *listener)
 	atomic_store(&listener->ended, true);
 	atomic_fetch_add(&listener->permits, RECEIVERS_MAX);
 	futex_wake(&listener->permits, RECEIVERS_MAX);
-	if (atomic_exchange(&listener->door->monitor_asleep, 0))
-		futex_wake(&listener->door->monitor_asleep, 1);
+	monitor_wake(listener->door);
 }
 
 static bool hung_up(int fd)
@@ -452,8 +457,10 @@ static void *monitor_main(void *arg)
 	pthread_setname_np(pthread_self(), "notify-monitor");
 	for (;;) {
 		struct timespec tick = {.tv_nsec = TICK_NS};
-		unsigned busy = door_tick(door, ncpus, &over);
+		unsigned busy;
 
+		atomic_store(&door->monitor_state, MONITOR_NAPS);
+		busy = door_tick(door, ncpus, &over);
 		calm = busy ? 0 : calm + 1;
 		if (busy == TICK_LONG)
 			tick.tv_nsec *= LONG_TICKS;
@@ -461,20 +468,20 @@ static void *monitor_main(void *arg)
 			return NULL;
 		if (++ticks % 1000 == 0)
 			door_sweep(door);
+		tick.tv_nsec <<= calm < TICK_SHIFT_MAX ? calm : TICK_SHIFT_MAX;
 		if (calm < TICKS_TO_SLEEP) {
-			clock_nanosleep(CLOCK_MONOTONIC, 0, &tick, NULL);
+			futex_wait(&door->monitor_state, MONITOR_NAPS, &tick);
 			continue;
 		}
-		atomic_store(&door->monitor_asleep, 1);
+		atomic_store(&door->monitor_state, MONITOR_SLEEPS);
 		if (!door_tick(door, ncpus, &over) && !atomic_load(&door->stopping)) {
 			/* Callers that exit without a word are swept now and then. */
 			struct timespec nap = {.tv_sec = 5};
 
-			futex_wait(&door->monitor_asleep, 1, &nap);
+			futex_wait(&door->monitor_state, MONITOR_SLEEPS, &nap);
 			door_sweep(door);
 		}
-		atomic_store(&door->monitor_asleep, 0);
-		calm = TICKS_TO_SLEEP - 5;
+		calm = 0;
 	}
 }
 
@@ -565,8 +572,7 @@ void notify_stop(struct container *container)
 	vfs_cancel(container->pool->vfs);
 	pthread_mutex_unlock(&door->lock);
 
-	atomic_store(&door->monitor_asleep, 0);
-	futex_wake(&door->monitor_asleep, 1);
+	monitor_wake(door);
 	pthread_join(door->monitor, NULL);
 	door_forget_callers(door);
 	pthread_mutex_destroy(&door->lock);
