@@ -260,14 +260,17 @@ static struct caller *caller_of(struct notify *door, const struct process *proce
 	return caller;
 }
 
-void ncall_caller_known(struct call *call)
+bool ncall_caller_known(struct call *call)
 {
 	struct process *process;
 
-	if (call->caller || process_find(call->container, call->tid, &process))
-		return;
+	if (call->caller)
+		return true;
+	if (process_find(call->container, call->tid, &process))
+		return false;
 	call->caller = caller_of(call->door, process);
 	process_unref(process);
+	return true;
 }
 
 static void forget_fs(struct caller *caller, pid_t tid)

@@ -33,7 +33,8 @@ int64_t sys_fchdir(struct call *call)
 
 static int64_t exec(struct call *call)
 {
-	ncall_caller_known(call);
+	if (!ncall_caller_known(call))
+		return CALL_CONTINUE; /* a child on its way to its program, mostly */
 	descriptor_limit_back(call);
 	ncall_changes(call, false);
 	return CALL_CONTINUE;

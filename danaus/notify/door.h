@@ -140,8 +140,9 @@ bool caller_root_plain(struct call *call);
 /* Where relative paths start. CWD_INSIDE: *ret_node is a new reference. CWD_ABOVE: the path, which
  * has MOUNT_PATH_MAX bytes of room. */
 enum caller_cwd caller_cwd(struct call *call, struct vnode **ret_node, char *ret_above);
-/* Sets call->caller when the process is known already. */
-void ncall_caller_known(struct call *call);
+/* Sets call->caller when the process has one already. False: the service does not know the
+ * process, and nothing is remembered of it. */
+bool ncall_caller_known(struct call *call);
 void caller_unref(struct caller *caller);
 /* The caller is about to change its identity (rights) or its fs state, should it be known. */
 void ncall_changes(struct call *call, bool rights);

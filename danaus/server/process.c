@@ -463,17 +463,14 @@ int process_find(struct container *container, pid_t host_tid, struct process **r
 {
 	struct process *process = known(container->processes, 0, host_tid);
 	pid_t pid = host_tid;
-	int pidfd, r;
+	int r;
 
 	if (!process)
 		process = known(container->processes, pid, host_tid);
 	if (!process) {
-		/* Only a process' first thread has a pidfd: such a number is its own, and unknown. */
-		pidfd = syscall(SYS_pidfd_open, host_tid, 0);
-		if (pidfd >= 0) {
-			fd_close(pidfd);
+		/* A process' first thread: such a number is its own, and unknown. */
+		if (!syscall(SYS_tgkill, host_tid, host_tid, 0) || errno == EPERM)
 			return -ESRCH;
-		}
 		r = tgid_of(host_tid, &pid);
 		if (r < 0)
 			return r;
