@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "danaus/proto/window.h"
+#include "danaus/service/vfs_node.h"
 
 #define PAGES 16u
 
@@ -215,6 +216,39 @@ static void a_file_mapped_by_the_kernel_has_none(void **state)
 	view_end(&v);
 }
 
+static struct libservice_ops scribbled;
+static ssize_t (*plain_read)(struct libservice *ls, struct ls_file *file, const struct iovec *iov,
+			     int niov, uint64_t offset);
+static char tenants[WINDOW_PAGE];
+
+/* A program that writes into its memory right after the data came there. */
+static ssize_t read_and_scribble(struct libservice *ls, struct ls_file *file,
+				 const struct iovec *iov, int niov, uint64_t offset)
+{
+	ssize_t n = plain_read(ls, file, iov, niov, offset);
+
+	if (iov->iov_base == tenants)
+		memset(tenants, '!', sizeof(tenants));
+	return n;
+}
+
+static void what_a_program_makes_of_its_memory_stays_there(void **state)
+{
+	struct view v;
+	char byte = 0;
+
+	view_start(&v);
+	scribbled = *v.env.instance->ls->ops;
+	plain_read = scribbled.read;
+	scribbled.read = read_and_scribble;
+	v.env.instance->ls->ops = &scribbled;
+	v.env.ctx.tenant_buffers = true;
+	while (!look(&v, 0, &byte, 1))
+		assert_int_equal(get(&v, 0, tenants, sizeof(tenants)), sizeof(tenants));
+	assert_int_equal(byte, 'a');
+	view_end(&v);
+}
+
 #ifndef __SANITIZE_THREAD__ /* a sequence lock reads what may change meanwhile, and voids it */
 struct race {
 	struct view v;
@@ -274,6 +308,7 @@ int main(void)
 	    cmocka_unit_test(a_change_from_outside_voids_it),
 	    cmocka_unit_test(the_budget_holds),
 	    cmocka_unit_test(a_file_mapped_by_the_kernel_has_none),
+	    cmocka_unit_test(what_a_program_makes_of_its_memory_stays_there),
 #ifndef __SANITIZE_THREAD__ /* a sequence lock reads what may change meanwhile, and voids it */
 	    cmocka_unit_test(a_reader_never_sees_what_was_before_an_answered_write),
 #endif

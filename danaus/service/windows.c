@@ -412,33 +412,62 @@ static void fill_page(struct windows *windows, struct pane *pane, uint64_t page,
 	pane->used = ++windows->clock;
 }
 
+/* The bytes of a page that a read up to end has: all of it, or all that the file has of its last one; 0:
+ * not so. */
+static size_t page_bytes(const struct pane *pane, uint64_t page, uint64_t end)
+{
+	uint64_t at = page * WINDOW_PAGE, size = atomic_load(&pane->window->size);
+	size_t len;
+
+	if (at >= end || at + WINDOW_PAGE > pane->window->capacity)
+		return 0;
+	len = end - at < WINDOW_PAGE ? end - at : WINDOW_PAGE;
+	return (len < WINDOW_PAGE && end < size) || at + len > size ? 0 : len;
+}
+
+/* Under the lock: the pane, unless what was read may be old. */
+static struct pane *pane_to_fill(struct vnode *node, uint32_t token)
+{
+	return token == atomic_load(&node->window.ended) &&
+		       token == atomic_load(&node->window.begun) &&
+		       !atomic_load(&node->face_writers)
+		   ? pane_of(node)
+		   : NULL;
+}
+
+bool window_wants(struct windows *windows, struct vnode *node, uint32_t token, uint64_t offset,
+		  uint64_t len_bytes)
+{
+	uint64_t first = (offset + WINDOW_PAGE - 1) / WINDOW_PAGE, end = offset + len_bytes, page;
+	struct pane *pane;
+	bool wants = false;
+
+	pthread_mutex_lock(&windows->lock);
+	pane = pane_to_fill(node, token);
+	for (page = first; pane && !wants && page_bytes(pane, page, end); page++) {
+		uint64_t bit = 1ull << (page % 64);
+
+		wants = (pane->seen[page / 64] & bit) &&
+			!(atomic_load(&pane->window->valid[page / 64]) & bit) &&
+			make_room(windows, pane);
+	}
+	for (page = first; pane && !wants && page_bytes(pane, page, end); page++)
+		pane->seen[page / 64] |= 1ull << (page % 64);
+	pthread_mutex_unlock(&windows->lock);
+	return wants;
+}
+
 void window_fill(struct windows *windows, struct vnode *node, uint32_t token,
 		 const struct iovec *iov, int niov, uint64_t offset, uint64_t len_bytes)
 {
+	uint64_t page = (offset + WINDOW_PAGE - 1) / WINDOW_PAGE;
 	struct pane *pane;
-	uint64_t end = offset + len_bytes, size;
+	size_t len;
 
 	pthread_mutex_lock(&windows->lock);
-	pane = pane_of(node);
-	if (pane && token == atomic_load(&node->window.ended) &&
-	    token == atomic_load(&node->window.begun) && !atomic_load(&node->face_writers)) {
-		uint64_t page = (offset + WINDOW_PAGE - 1) / WINDOW_PAGE;
-
-		size = atomic_load(&pane->window->size);
-		for (;
-		     page * WINDOW_PAGE < end && (page + 1) * WINDOW_PAGE <= pane->window->capacity;
-		     page++) {
-			uint64_t at = page * WINDOW_PAGE;
-			size_t len = end - at < WINDOW_PAGE ? end - at : WINDOW_PAGE;
-
-			/* whole pages, or all that the file has of its last one */
-			if (len < WINDOW_PAGE && end < size)
-				break;
-			if (at + len > size)
-				break;
-			fill_page(windows, pane, page, iov, niov, at - offset, len);
-		}
-	}
+	pane = pane_to_fill(node, token);
+	for (; pane && (len = page_bytes(pane, page, offset + len_bytes)); page++)
+		fill_page(windows, pane, page, iov, niov, page * WINDOW_PAGE - offset, len);
 	pthread_mutex_unlock(&windows->lock);
 }
 

@@ -762,6 +762,7 @@ int call_run(struct call *call)
 		    .umask = q->umask & 0777,
 		    .fsize_limit = q->fsize_limit,
 		    .cancel = call->cancel,
+		    .tenant_buffers = true,
 		    .leave = leave,
 		};
 		leave[0] = '\0';
