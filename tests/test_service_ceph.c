@@ -127,6 +127,34 @@ static void files_keep_what_is_written(void **state)
 	ls_forget(ls, node, 1);
 }
 
+static void what_is_empty_or_endless_ends(void **state)
+{
+	struct ls_node *node;
+	struct ls_file *file = create(ls, top, "empty", 0644, &node);
+	char byte;
+	struct iovec none[2] = {{&byte, 0}, {NULL, 0}};
+	uint64_t end = 0;
+	struct attr attr;
+
+	assert_int_equal(put(ls, file, "hello", 0), 5);
+	assert_int_equal(ls_write(ls, file, none, 2, 10, false, &end), 0);
+	assert_int_equal(end, 10);
+	assert_int_equal(ls_write(ls, file, none, 1, 0, true, &end), 0);
+	assert_int_equal(end, 5);
+	assert_int_equal(ls_read(ls, file, none, 2, 0), 0);
+	assert_int_equal(ls_allocate(ls, file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4,
+				     INT64_MAX - 4),
+			 0);
+	assert_int_equal(ls_allocate(ls, file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 1 << 20,
+				     INT64_MAX - (1 << 20)),
+			 0);
+	assert_int_equal(ls_getattr(ls, node, file, &attr), 0);
+	assert_int_equal(attr.size, 5);
+	ls_release(ls, file);
+	assert_int_equal(ls_unlink(ls, root, top, "empty", false), 0);
+	ls_forget(ls, node, 1);
+}
+
 static void names_are_as_posix_has_them(void **state)
 {
 	struct ls_node *d = make(top, "d", S_IFDIR | 0755), *node, *same;
@@ -556,6 +584,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(files_keep_what_is_written),
+	    cmocka_unit_test(what_is_empty_or_endless_ends),
 	    cmocka_unit_test(names_are_as_posix_has_them),
 	    cmocka_unit_test(listings_go_on_where_they_stopped),
 	    cmocka_unit_test(rights_are_the_kernels),
