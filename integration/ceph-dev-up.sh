@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# A one-node Ceph cluster on loopback, for tests: mon, mgr, osd (in memory), mds, one CephFS, cephx.
+# A one-node Ceph cluster on loopback, for tests: mon, mgr, osd, mds, one CephFS, cephx. The osd is in
+# memory; DANAUS_CEPH_STORE=bluestore puts it into a sparse file, which a killed one finds again.
 #   ceph-dev-up.sh DIR      starts it in DIR (new or stopped) and prints DIR/ceph.conf
 # Exits with 77 and the reason when the ceph programs are not installed. Ports are free ones; nothing
 # outside of DIR is touched. ceph-dev-down.sh DIR stops it.
@@ -66,7 +67,8 @@ mon data = $D/mon
 mgr data = $D/mgr
 osd data = $D/osd
 mds data = $D/mds
-osd objectstore = memstore
+osd objectstore = ${DANAUS_CEPH_STORE:-memstore}
+bluestore block size = 4294967296
 memstore device bytes = ${DANAUS_CEPH_BYTES:-4294967296}
 osd memory target = 1073741824
 osd pool default size = 1

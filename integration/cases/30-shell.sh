@@ -2,6 +2,5 @@
 # bash with redirections and pipes, coreutils, find, sed, tar: the same result as on /tmp.
 # image: full
 . "$LIB/case.sh"
-data=$(new_dir data)
-prints "the script" '^the same$' run -v "$data:/data" -v "$LIB/../guest/shell.sh:/shell.sh:ro" $IMAGE_FULL \
-	bash /shell.sh /data
+. "$LIB/programs.sh"
+program_shell -v "$(new_dir data):/data"

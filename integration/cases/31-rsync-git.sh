@@ -3,7 +3,7 @@
 # image: full
 . "$LIB/case.sh"
 data=$(new_dir data)
-prints "the script" '^all well$' run -i -v "$data:/data" $IMAGE_FULL bash -euo pipefail -s <<'G'
+prints "the script" '^all well$' run -i -v "$data:/data" -v "$LIB/../guest/git.sh:/git.sh:ro" $IMAGE_FULL bash -euo pipefail -s <<'G'
 mkdir /tmp/s; cd /tmp/s
 cp -a /usr/include/linux linux; mkdir deep; ln linux/types.h deep/hard; ln -s ../linux deep/soft
 truncate -s 1M deep/hole; echo end >> deep/hole
@@ -17,17 +17,5 @@ rsync -aHAX /data/s/ /tmp/back/
 [ "$(getfattr --only-values -n user.danaus /data/s/deep/hard)" = value ]
 echo changed >> /tmp/s/linux/fs.h; rm -r /tmp/s/linux/can
 rsync -aHAX --delete --inplace /tmp/s/ /data/s/; diff -r --no-dereference /tmp/s /data/s
-
-cd /data; export HOME=/tmp
-git config --global user.email a@b; git config --global user.name n; git config --global init.defaultBranch main
-git init -q repo; cd repo; cp -a /tmp/s/linux .; git add .; git commit -qm one
-for i in $(seq 10); do echo "$i" >> linux/fs.h; git commit -qam "change $i"; done
-git checkout -q -b side HEAD~5; echo side > side; git add side; git commit -qm side
-git checkout -q main; git merge -q -m merged side; git tag t1
-git clone -q /data/repo /data/clone; git clone -q --no-local /data/repo /tmp/clone2
-git gc -q --prune=now; git fsck --strict --no-progress; git -C /data/clone fsck --no-progress
-git -C /data/clone log --oneline | wc -l
-[ -z "$(git status --porcelain)" ]; git worktree add -q /data/wt side; git -C /data/wt log -1 --format=%s
-diff -r -x .git /data/clone /tmp/clone2
-echo "all well"
+bash /git.sh /data /tmp/s/linux
 G

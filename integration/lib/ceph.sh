@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# A Ceph cluster of the case's own, on its loopback, and what danaus.json grants: 90-ceph, 92-union.
+# A Ceph cluster of the case's own, on its loopback, and what danaus.json grants, for the cases from 90 on.
 ceph_start() {
-	local conf code=0
+	local conf id code=0
 	"$LIB/../ceph-dev-up.sh" "$CASE_DIR/ceph" > "$CASE_DIR/ceph.log" 2>&1 || code=$?
 	[ "$code" != 77 ] || skip "$(tail -n 1 "$CASE_DIR/ceph.log")"
 	[ "$code" = 0 ] || { tail -n 30 "$CASE_DIR/ceph.log"; fail "the cluster did not start"; }
 	case_cleanup() {
+		ceph_signal CONT 2> /dev/null
 		mountpoint -q /etc/danaus/danaus.json && umount /etc/danaus/danaus.json
 		# the services unmount first: a client without its cluster waits
 		for _ in $(seq 300); do pgrep -x danausd > /dev/null || break; sleep 0.1; done
@@ -19,8 +20,17 @@ ceph_start() {
 		  "tenant-a": {"conf": "$conf", "keyring": "$CASE_DIR/ceph/keyring", "id": "admin",
 		               "allow": ["*"], "paths": ["/tenants/a", "/base"]},
 		  "tenant-b": {"conf": "$conf", "keyring": "$CASE_DIR/ceph/keyring", "id": "admin",
-		               "allow": ["pool-b"], "paths": ["/tenants/b"]}}}
+		               "allow": ["pool-b"], "paths": ["/tenants/b"]},
+		  "wrong-key": {"conf": "$conf", "keyring": "$CASE_DIR/wrong.keyring", "id": "admin",
+		                "allow": ["*"], "paths": ["/tenants/a"]},
+		  "stranger": {"conf": "$conf", "keyring": "$CASE_DIR/wrong.keyring", "id": "stranger",
+		               "allow": ["*"], "paths": ["/tenants/a"]}}}
 	J
+	for id in admin stranger; do
+		ceph-authtool "$CASE_DIR/wrong.keyring" --create-keyring --gen-key -n client.$id
+		cat "$CASE_DIR/wrong.keyring"
+	done > "$CASE_DIR/wrong" 2> /dev/null
+	grep -v '^creating' "$CASE_DIR/wrong" > "$CASE_DIR/wrong.keyring"
 	mount --bind "$CASE_DIR/danaus.json" /etc/danaus/danaus.json
 }
 # ceph_dirs DIR...: made with libcephfs's python binding, or ceph-fuse, whichever is there
@@ -40,3 +50,23 @@ ceph_dirs() {
 	P
 }
 on_ceph() { run --annotation "danaus.mount=/data=$1;id=tenant-a" "${@:2}"; }
+ceph_programs() { # SOURCE
+	STRESSORS="access chmod copy-file dentry fcntl filename hdd iomix lockf rename seek xattr"
+	SUITES="test_os test_posix test_shutil test_tempfile test_fcntl test_mmap"
+	NOT_PYTHON=/dev/null NOT_STRESS=/dev/null
+	program_all --annotation "danaus.mount=/data=$1;id=tenant-a"
+}
+# Daemons are mon.a, mgr.x, osd.0, mds.a; no name: all of them
+ceph_pid() { cat "$CASE_DIR/ceph/run/$1.pid"; }
+ceph_signal() { # SIGNAL [DAEMON]
+	local d
+	for d in ${2:-mon.a mgr.x osd.0 mds.a}; do kill "-$1" "$(ceph_pid "$d")"; done
+}
+ceph_kill() { # DAEMON
+	local pid; pid=$(ceph_pid "$1")
+	kill -KILL "$pid"
+	until_true "the end of $1" 20 sh -c "! [ -e /proc/$pid ]"
+}
+ceph_again() { # DAEMON
+	(cd "$CASE_DIR/ceph" && "ceph-${1%.*}" -i "${1#*.}" -c ceph.conf) > /dev/null 2>&1
+}
