@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+# A cluster that fails under a running program, and mistakes at the start: every wait ends, what was
+# synced is there, and no byte is wrong.
+# image: full small
+# seconds: 400
+. "$LIB/case.sh"
+. "$LIB/ceph.sh"
+export DANAUS_CEPH_STORE=bluestore # an OSD that is killed keeps what it has synced
+ceph_start
+ceph_dirs /tenants/a/w
+pause=10; [ "$DANAUS_NIGHTLY" = 0 ] || pause=60
+
+acks() { pod logs w 2> /dev/null | grep -c "^ack ${1:-}" || true; }
+more() { [ "$(acks)" -ge "$1" ]; }
+goes_on() { # WHAT: the writer is acknowledged more, in bounded time
+	local n; n=$(($(acks) + 30))
+	until_true "it goes on: $1" 120 more "$n"
+	say "$1: goes on; errors so far: $(pod logs w 2> /dev/null | grep '^error' | sort | uniq -c | tr '\n' ';')"
+}
+errors() { pod logs w 2> /dev/null | grep -c '^error' || true; }
+
+up w --annotation 'danaus.mount=/data=ceph:/tenants/a/w;id=tenant-a' -v "$LIB/../guest/faults.py:/faults.py:ro" \
+	$IMAGE_FULL python3 /faults.py write /data
+goes_on "before"
+ceph_kill mds.a; ceph_again mds.a
+goes_on "MDS killed"
+ceph_kill osd.0; ceph_again osd.0
+goes_on "OSD killed"
+ceph_signal STOP; sleep "$pause"; ceph_signal CONT
+goes_on "all paused for $pause s"
+eq "errors of what is only late" "$(errors)" 0
+ceph tell mds.0 client evict > /dev/null 2>&1
+goes_on "blocklisted"
+has "the service has seen it" "$(cat /run/danaus/pools/*/log)" 'mounted it anew'
+pod exec w touch /tmp/stop
+until_true "its end" 60 sh -c "podman logs w 2> /dev/null | grep -qx stopped"
+pod logs w > "$CASE_DIR/acks" 2> /dev/null
+down w
+eq "errors other than EIO" "$(grep '^error' "$CASE_DIR/acks" | grep -vc ' EIO$' || true)" 0
+prints "what was synced" 'all there$' on_ceph ceph:/tenants/a/w -i -v "$LIB/../guest/faults.py:/faults.py:ro" \
+	$IMAGE_FULL python3 /faults.py check /data < "$CASE_DIR/acks"
+
+# Room that ends: the quota of a directory, of the pool. The writes stop with the right error, what was
+# synced before is whole, and writing goes on when there is room.
+fill() { # CONTAINER DIR BYTES-AT-MOST: how it ended, and how many whole files there are
+	pod exec "$1" bash -c 'mkdir -p '"$2"'; cd '"$2"'; n=0
+		while [ $n -lt '$(($3 >> 20))' ]; do
+			head -c 1048576 /dev/zero | tr "\0" "$((n % 10))" > f$n && sync f$n || break; n=$((n + 1))
+		done 2>&1; for i in $(seq 0 $((n - 1))); do
+			[ "$(tr -d "$((i % 10))" < f$i | wc -c) $(stat -c %s f$i)" = "0 1048576" ] || echo "f$i is wrong"
+		done; echo "$n whole"'
+}
+up room --annotation 'danaus.mount=/data=ceph:/tenants/a;id=tenant-a' $IMAGE_FULL sleep 1000
+pod exec room sh -c 'mkdir /data/q && setfattr -n ceph.quota.max_bytes -v 5242880 /data/q'
+out=$(fill room /data/q $((20 << 20)))
+has "a directory's quota" "$out" 'Disk quota exceeded'
+hasnt "a directory's quota: bytes" "$out" 'is wrong'
+pod exec room setfattr -n ceph.quota.max_bytes -v 0 /data/q
+has "without the quota" "$(pod exec room sh -c 'echo fine > /data/q/after && sync /data/q/after && cat /data/q/after')" '^fine$'
+
+full() { ceph osd pool ls detail --format json 2> /dev/null | grep -q full_quota; }
+ceph osd pool set-quota data max_bytes 1048576 > /dev/null 2>&1
+until_true "the pool is full" 90 full
+out=$(fill room /data/p $((40 << 20)))
+has "a full pool" "$out" 'No space left on device'
+hasnt "a full pool: bytes" "$out" 'is wrong'
+ceph osd pool set-quota data max_bytes 0 > /dev/null 2>&1
+until_true "the pool has room" 90 sh -c "! ceph osd pool ls detail --format json 2> /dev/null | grep -q full_quota"
+writes() { pod exec room sh -c 'echo fine > /data/after && sync /data/after && grep -qx fine /data/after'; }
+until_true "writing goes on" 60 writes
+down room
+
+# Mistakes at the start: an error that says which, soon.
+mistake() { # WHAT PATTERN SOURCE
+	local begin=$SECONDS
+	if run --annotation "danaus.mount=/data=$3" $IMAGE_SMALL true > "$CASE_DIR/out" 2>&1; then fail "$1: it started"; return; fi
+	has "$1: the log" "$(cat /run/danaus/hook.log)" "$2"
+	say "$1: $((SECONDS - begin)) s: $(grep -Eo "$2.*" /run/danaus/hook.log | tail -n 1)"
+	at_least "$1: within the time" 60 $((SECONDS - begin))
+	until_true "its end" 20 sh -c '! pgrep -x danausd'
+	rm -rf /run/danaus/pools/*
+	: > /run/danaus/hook.log
+}
+mistake "a wrong key" 'client.admin may not mount' 'ceph:/tenants/a;id=wrong-key;timeout=5'
+mistake "a client that the cluster does not know" 'client.stranger may not mount' 'ceph:/tenants/a;id=stranger;timeout=5'
+mistake "a file system that is not there" 'no file system nofs' 'ceph:nofs:/tenants/a;id=tenant-a;timeout=5'
+mistake "a directory that is not there" 'no directory /tenants/a/missing' 'ceph:/tenants/a/missing;id=tenant-a;timeout=5'
+ceph_signal STOP
+mistake "a cluster that does not answer" 'did not answer within 3 s' 'ceph:/tenants/a;id=tenant-a;timeout=3'
+ceph_signal CONT
