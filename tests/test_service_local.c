@@ -5,7 +5,9 @@
 #include <linux/posix_acl_xattr.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
@@ -347,6 +349,93 @@ static void holes_are_found(void **state)
 	give_back(w, node, file);
 }
 
+#define LARGE (200u << 10)
+
+struct writer {
+	struct world *w;
+	struct ls_file *file;
+	pthread_barrier_t *turn;
+	char data[LARGE];
+};
+
+#define ROUNDS 200
+
+static void *write_rounds(void *arg)
+{
+	struct writer *writer = arg;
+	struct iovec iov = {.iov_base = writer->data, .iov_len = LARGE};
+
+	for (int i = 0; i < ROUNDS; i++) {
+		pthread_barrier_wait(writer->turn);
+		if (ls_write(writer->w->ls, writer->file, &iov, 1, 4711, false, NULL) != LARGE)
+			abort();
+		pthread_barrier_wait(writer->turn);
+	}
+	return NULL;
+}
+
+static void large_writes_do_not_mix(void **state)
+{
+	static struct writer writer[2];
+	static char got[LARGE];
+	struct iovec iov = {.iov_base = got, .iov_len = LARGE};
+	pthread_barrier_t turn;
+	struct world *w = *state;
+	struct ls_node *node;
+	struct ls_file *file, *second;
+	pthread_t thread[2];
+	unsigned mixed = 0;
+
+	assert_int_equal(create(w, w->su, "f", 0600, 0, &node, &file), 0);
+	assert_int_equal(ls_open(w->ls, w->su, node, O_RDWR, &second), 0);
+	pthread_barrier_init(&turn, NULL, 3);
+	for (int i = 0; i < 2; i++) {
+		writer[i].w = w;
+		writer[i].file = i ? second : file;
+		writer[i].turn = &turn;
+		memset(writer[i].data, 'a' + i, LARGE);
+		assert_int_equal(pthread_create(&thread[i], NULL, write_rounds, &writer[i]), 0);
+	}
+	for (int i = 0; i < ROUNDS; i++) {
+		pthread_barrier_wait(&turn);
+		pthread_barrier_wait(&turn);
+		assert_int_equal(ls_read(w->ls, file, &iov, 1, 4711), LARGE);
+		mixed += memcmp(got, got + 1, LARGE - 1) != 0;
+	}
+	assert_int_equal(mixed, 0);
+	for (int i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	pthread_barrier_destroy(&turn);
+	ls_release(w->ls, second);
+	give_back(w, node, file);
+}
+
+static void a_large_write_says_how_far_it_came(void **state)
+{
+	struct world *w = *state;
+	struct ls_node *node;
+	struct ls_file *file;
+	struct iovec iov = {.iov_base = calloc(1, LARGE), .iov_len = LARGE};
+	struct rlimit before, small = {150000, 0};
+	uint64_t end = 0;
+
+	assert_int_equal(create(w, w->su, "f", 0600, 0, &node, &file), 0);
+	assert_int_equal(ls_write(w->ls, file, &iov, 1, 100, false, &end), LARGE);
+	assert_int_equal(end, LARGE + 100);
+	/* the host refuses the third piece and what follows */
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	small.rlim_max = before.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	assert_int_equal(ls_write(w->ls, file, &iov, 1, 100, false, &end), 150000 - 100);
+	assert_int_equal(end, 150000);
+	assert_int_equal(ls_write(w->ls, file, &iov, 1, 150000, false, &end), -EFBIG);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	signal(SIGXFSZ, SIG_DFL);
+	free(iov.iov_base);
+	give_back(w, node, file);
+}
+
 #define MANY 100000
 
 struct seen {
@@ -467,6 +556,8 @@ int main(void)
 	    TEST(a_temporary_file_gets_a_name),
 	    TEST(a_new_files_descriptor_does_not_stay_writable),
 	    TEST(holes_are_found),
+	    TEST(large_writes_do_not_mix),
+	    TEST(a_large_write_says_how_far_it_came),
 	    cmocka_unit_test(a_large_directory_is_listed_in_pieces),
 	    TEST(what_is_mounted_below_is_there),
 	};

@@ -149,6 +149,12 @@ static struct ls_node *table_find(struct local *local, const struct statx *stx)
 	return node;
 }
 
+static void node_free(struct ls_node *node)
+{
+	pthread_mutex_destroy(&node->write_lock);
+	free(node);
+}
+
 int local_node_of(struct local *local, int fd, struct ls_node **ret, struct attr *ret_attr)
 {
 	CLEANUP_FD int owned = fd;
@@ -161,6 +167,7 @@ int local_node_of(struct local *local, int fd, struct ls_node **ret, struct attr
 	node = calloc(1, sizeof(*node));
 	if (!node)
 		return -ENOMEM;
+	pthread_mutex_init(&node->write_lock, NULL);
 	node->refs = 1;
 	node->mnt = stx.stx_mnt_id;
 	node->dev = dev_of(&stx);
@@ -174,7 +181,7 @@ int local_node_of(struct local *local, int fd, struct ls_node **ret, struct attr
 	}
 	if (other) {
 		other->refs++;
-		free(node);
+		node_free(node);
 		node = other;
 	} else {
 		node->fd = STEAL_FD(owned);
@@ -206,7 +213,7 @@ void local_forget(struct libservice *ls, struct ls_node *node, uint64_t count)
 	pthread_mutex_unlock(&local->bucket[b].lock);
 	if (node) {
 		fd_close(node->fd);
-		free(node);
+		node_free(node);
 	}
 }
 

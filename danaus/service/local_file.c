@@ -14,6 +14,7 @@
 #include "danaus/base/fd.h"
 
 #define ENTRIES_BYTES (32u << 10)
+#define PIECE_BYTES   (64u << 10)
 
 struct linux_dirent64 {
 	uint64_t d_ino;
@@ -56,7 +57,10 @@ int local_open(struct libservice *ls, const struct cred *cred, struct ls_node *n
 	fd = openat(local->proc_fd, local_proc_name(node->fd, buf), flags | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
-	return local_file_new(node, fd, ret);
+	r = local_file_new(node, fd, ret);
+	if (!r)
+		(*ret)->direct = flags & O_DIRECT;
+	return r;
 }
 
 /* A borrowed descriptor would keep the inode open for writing: in its place comes an O_PATH one,
@@ -99,6 +103,31 @@ ssize_t local_read(struct libservice *ls, struct ls_file *file, const struct iov
 	return n < 0 ? -errno : n;
 }
 
+/* A page cache keeps what one write brought in folios of that size, and ext4 looks at every block
+ * of a folio for each small write into it: random writes of 4 KiB take 2.0 us in folios of 4
+ * KiB, 3.8 in 64 KiB, 5.5 in 256 KiB, 7.5 in 1 MiB (Linux 6.18), while larger pieces than 64 KiB
+ * bring nothing to the large write itself. A piece ends where the file's 64 KiB do; under the lock,
+ * so that two such writes, or one and an append, do not mix. */
+static ssize_t write_pieces(struct ls_file *file, const char *data, size_t len_bytes,
+			    uint64_t offset)
+{
+	size_t done = 0, want;
+	ssize_t n;
+
+	pthread_mutex_lock(&file->node->write_lock);
+	do {
+		want = PIECE_BYTES - (offset + done) % PIECE_BYTES;
+		want = want < len_bytes - done ? want : len_bytes - done;
+		n = pwrite(file->fd, data + done, want, offset + done);
+		if (n < 0)
+			n = -errno;
+		else
+			done += n;
+	} while (n == (ssize_t)want && done < len_bytes);
+	pthread_mutex_unlock(&file->node->write_lock);
+	return done ? (ssize_t)done : n;
+}
+
 ssize_t local_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
 		    uint64_t offset, bool append, uint64_t *ret_end)
 {
@@ -108,25 +137,29 @@ ssize_t local_write(struct libservice *ls, struct ls_file *file, const struct io
 		/* Offset -1 moves the descriptor's own position: it says where the data went. */
 		off_t end = 0;
 
-		pthread_mutex_lock(&file->lock);
+		pthread_mutex_lock(&file->node->write_lock);
 		n = pwritev2(file->fd, iov, niov, -1, RWF_APPEND);
 		if (n >= 0 && ret_end)
 			end = lseek(file->fd, 0, SEEK_CUR);
 		else if (n < 0)
 			n = -errno;
-		pthread_mutex_unlock(&file->lock);
+		pthread_mutex_unlock(&file->node->write_lock);
 		if (n >= 0 && ret_end)
 			*ret_end = end;
 		return n;
 	}
 	if (offset > INT64_MAX)
 		return -EINVAL;
-	if (niov == 1)
-		n = pwrite(file->fd, iov->iov_base, iov->iov_len, offset);
-	else
-		n = pwritev(file->fd, iov, niov, offset);
+	if (niov == 1 && !file->direct && offset % PIECE_BYTES + iov->iov_len > PIECE_BYTES) {
+		n = write_pieces(file, iov->iov_base, iov->iov_len, offset);
+	} else {
+		n = niov == 1 ? pwrite(file->fd, iov->iov_base, iov->iov_len, offset)
+			      : pwritev(file->fd, iov, niov, offset);
+		if (n < 0)
+			n = -errno;
+	}
 	if (n < 0)
-		return -errno;
+		return n;
 	if (ret_end)
 		*ret_end = offset + n;
 	return n;

@@ -106,6 +106,8 @@ int local_create(struct libservice *ls, const struct cred *cred, struct ls_node 
 	r = node_and_file((struct local *)ls, fd, ret, ret_file, ret_attr);
 	if (r < 0)
 		unlinkat(dir->fd, name, 0);
+	else
+		(*ret_file)->direct = flags & O_DIRECT;
 	return r;
 }
 

@@ -22,12 +22,15 @@ struct ls_node {
 	mode_t type; /* S_IFMT bits */
 	/* The ctime (ns) at which there was no access ACL; 0: not known. */
 	_Atomic uint64_t no_acl_at;
+	/* Appends, and writes that reach the host in several pieces. */
+	pthread_mutex_t write_lock;
 };
 
 struct ls_file {
 	int fd;
 	struct ls_node *node; /* the vfs holds it longer than the file */
-	/* Appends and listings use the descriptor's own position. */
+	bool direct;	      /* O_DIRECT */
+	/* Listings use the descriptor's own position; appends do under node->write_lock. */
 	pthread_mutex_t lock;
 	char *entries; /* getdents64(2) records not yet delivered */
 	size_t entries_len, entries_at;
