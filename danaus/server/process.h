@@ -15,7 +15,7 @@ struct pool;
 /* One mounted stack of one container. */
 struct volume {
 	char target[MOUNT_PATH_MAX]; /* container path */
-	char *spec;		     /* canonical */
+	char *spec;		     /* of its stack, as the config edit gave it */
 	bool ro;
 	struct vfs_instance *instance;
 	struct face_mount *face; /* fuse/face.h; NULL before it is attached */

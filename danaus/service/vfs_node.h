@@ -54,11 +54,7 @@ struct vopen {
 	struct ls_file *file;
 };
 
-struct vlock; /* vfs_text.c: around each way of writing to a regular file that a path leads to. -ETXTBSY. */
-int text_write_begin(struct vnode *node);
-void text_write_end(struct vnode *node);
-
-/* vfs_locks.c */
+struct vlock; /* vfs_locks.c */
 
 struct vnode {
 	struct retired retired; /* first */
@@ -284,6 +280,12 @@ void face_changed(struct vnode *node, uint64_t offset, uint64_t len_bytes);
 /* Before a change of the size or of holes by another door: dirty mapped pages go to the libservice
  * first, for they are older than the change. */
 void face_flush(struct vnode *node);
+
+/* vfs_text.c */
+
+/* Around each way of writing to a regular file that a path leads to. -ETXTBSY. */
+int text_write_begin(struct vnode *node);
+void text_write_end(struct vnode *node);
 
 /* vfs_locks.c */
 
