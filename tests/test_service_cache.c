@@ -39,6 +39,7 @@ static void start(struct world *w, uint64_t budget)
 	assert_int_equal(cache_store_new(budget, &w->store), 0);
 	assert_int_equal(local_new(w->dir, &w->lower, &err), 0);
 	assert_int_equal(fault_new(w->lower, &w->plan, &w->lower), 0);
+	w->lower->cacheable = true; /* as local is */
 	w->store->check_ns = UINT64_MAX / 4;
 	limits.caches = w->store;
 	assert_int_equal(cache_open(&source_of_cache, &limits, &w->lower, &w->ls, &err), 0);

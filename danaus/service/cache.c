@@ -74,8 +74,10 @@ static void cache_forget(struct libservice *ls, struct ls_node *node, uint64_t c
 	*p = node->chain;
 	pthread_mutex_unlock(&core->nodes_lock);
 	if (inode) {
-		/* Pages outlive the node, for whoever opens the file next. */
-		if (atomic_load_explicit(&inode->npages, memory_order_relaxed))
+		/* Pages outlive the node, for whoever opens the file next. Where asking could take
+		 * long, those of a removed file go when their turn comes. */
+		if (core->next->cacheable &&
+		    atomic_load_explicit(&inode->npages, memory_order_relaxed))
 			gone = ls_getattr(core->next, node->lower, NULL, &attr) < 0 || !attr.nlink;
 		pthread_mutex_lock(&core->store->lock);
 		if (gone)

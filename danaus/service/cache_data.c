@@ -140,7 +140,8 @@ static void drop_changed(struct cache_store *store, struct cinode *inode, enum c
 	case CACHE_METADATA:
 		return;
 	}
-	cache_pages_drop(store, inode, (offset < size ? offset : size) / CACHE_PAGE, UINT64_MAX);
+	cache_pages_drop(store, inode, (offset < size ? offset : size) / CACHE_PAGE,
+			 size / CACHE_PAGE); /* none is beyond */
 }
 
 void cache_change_begin(struct cache_core *core, struct ls_node *node, enum cache_change change,
@@ -354,13 +355,16 @@ static void fill_end(struct cache_core *core, struct cinode *inode, struct cache
 	pthread_mutex_lock(&store->lock);
 	keep = quiet && !inode->changing && inode->token == token && inode->stamped;
 	for (unsigned i = 0; i < n; i++) {
-		uint64_t at = (uint64_t)i * CACHE_PAGE, len = got_bytes > at ? got_bytes - at : 0;
+		uint64_t at = (uint64_t)i * CACHE_PAGE, len = got_bytes > at ? got_bytes - at : 0,
+			 end;
 
 		if (len > CACHE_PAGE)
 			len = CACHE_PAGE;
-		/* A part of a page is all there is only at the end of the file. */
-		if (keep && len &&
-		    (len == CACHE_PAGE || first * CACHE_PAGE + got_bytes == inode->stamp.size))
+		end = first * CACHE_PAGE + at + len;
+		/* A part of a page is all there is only at the end of the file. Beyond the end that
+		 * the stamp has is nothing that belongs to it. */
+		if (keep && len && end <= inode->stamp.size &&
+		    (len == CACHE_PAGE || end == inode->stamp.size))
 			cache_pages_insert(store, inode, first + i, len, i >= asked, pages[i]);
 		else
 			cache_pages_give_back(store, pages[i]);

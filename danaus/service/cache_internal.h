@@ -57,6 +57,7 @@ struct cache_store {
 
 	pthread_mutex_t cores_lock;
 	struct cache_core *cores;
+	atomic_uint ncores; /* for those who must not wait for an attach */
 };
 
 /* An inode of the layer below, while somebody has it or pages of it are there. All but change,

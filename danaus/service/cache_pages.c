@@ -87,9 +87,7 @@ void cache_store_set_budget(struct cache_store *store, uint64_t bytes)
 
 void cache_store_count(struct cache_store *store, struct cache_counts *ret)
 {
-	pthread_mutex_lock(&store->cores_lock);
-	ret->used = store->cores;
-	pthread_mutex_unlock(&store->cores_lock);
+	ret->used = atomic_load(&store->ncores);
 	pthread_mutex_lock(&store->lock);
 	ret->bytes = store->bytes;
 	ret->budget = store->budget;

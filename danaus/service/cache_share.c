@@ -138,6 +138,7 @@ static int join(struct cache_store *store, struct cache_core *made, struct libse
 	}
 	made->next_core = store->cores;
 	store->cores = made;
+	atomic_fetch_add(&store->ncores, 1);
 	*ret = made;
 	return 0;
 }
@@ -196,6 +197,7 @@ void cache_unshare(struct cache *view)
 		for (p = &store->cores; *p != core; p = &(*p)->next_core)
 			;
 		*p = core->next_core;
+		atomic_fetch_sub(&store->ncores, 1);
 	}
 	pthread_mutex_unlock(&store->cores_lock);
 	if (!last)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+# A cache over CephFS and over a union on it: real programs, dynamic and static; and two services as
+# two hosts, of which each sees at open what the other has written.
+# image: full small
+# seconds: 240
+. "$LIB/case.sh"
+. "$LIB/ceph.sh"
+ceph_start
+ceph_dirs /tenants/a/top /tenants/a/own
+
+guest='echo one > /data/f; cat /data/f /data/f; echo two >> /data/f; cat /data/f; mv /data/f /data/g; cat /data/g | wc -l; rm /data/g; ls /data'
+want="one one one two 2 "
+own="cache:[ceph:/tenants/a/own]"
+eq "dynamic" "$(on_ceph "$own" $IMAGE_FULL bash -c "$guest" | tr '\n' ' ')" "$want"
+eq "static" "$(on_ceph "$own" $IMAGE_SMALL sh -c "$guest" | tr '\n' ' ')" "$want"
+prints "bash, coreutils, tar" '^the same$' on_ceph "$own" --env CHANGES_LATE=yes \
+	-v "$LIB/../guest/shell.sh:/shell.sh:ro" $IMAGE_FULL bash /shell.sh /data
+
+lower=$(new_dir lower)
+mkdir "$lower/d"; echo base > "$lower/d/f"
+union="cache:[union:[ceph:/tenants/a/top;rw][local:$lower;ro]]"
+guest='cat /data/d/f; echo more >> /data/d/f; cat /data/d/f; rm /data/d/f; ls /data/d'
+eq "over a union" "$(on_ceph "$union" $IMAGE_SMALL sh -c "$guest" | tr '\n' ' ')" "base base more "
+eq "the lower branch" "$(cat "$lower/d/f")" base
+
+for i in h1 h2; do
+	up $i --annotation "danaus.mount=/data=$own;id=tenant-a" $IMAGE_SMALL sleep 1000
+done
+pod exec h1 sh -c 'echo number 0 > /data/f'
+for n in 1 2 3 4 5 6; do
+	from=h$((n % 2 + 1)) to=h$(((n + 1) % 2 + 1))
+	eq "what is there" "$(pod exec $to cat /data/f)" "number $((n - 1))"
+	pod exec $from sh -c "echo number $n > /data/f"
+	eq "what the other host wrote" "$(pod exec $to cat /data/f)" "number $n"
+done
+down h1 h2
