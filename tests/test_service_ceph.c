@@ -279,6 +279,13 @@ static void rights_are_the_kernels(void **state)
 	assert_int_equal(attr.mode & 07777, 06755);
 	assert_int_equal(ls_setattr(ls, root, node, NULL, ATTR_UID | ATTR_GID, &set, &attr), 0);
 	assert_int_equal(attr.mode & 07777, 0755);
+	/* so does chown(2) that gives it to nobody, and only the owner may do that */
+	set.mode = 04755;
+	assert_int_equal(ls_setattr(ls, user, node, NULL, ATTR_MODE, &set, &attr), 0);
+	assert_int_equal(ls_setattr(ls, other, node, NULL, 0, &set, &attr), -EPERM);
+	assert_int_equal(ls_setattr(ls, user, node, NULL, 0, &set, &attr), 0);
+	assert_int_equal(attr.mode & 07777, 0755);
+	assert_int_equal(ls_setattr(ls, other, node, NULL, 0, &set, &attr), 0);
 	set.mode = 0600;
 	assert_int_equal(ls_setattr(ls, user, node, NULL, ATTR_MODE, &set, &attr), 0);
 	assert_int_equal(ls_access(ls, other, node, R_OK), -EACCES);

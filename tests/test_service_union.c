@@ -857,6 +857,28 @@ static void copies_keep_what_the_file_has(void **state)
 	sh("cmp %s/a/f %s/u/f", w.branches, w.branches);
 }
 
+static void chown_to_nobody_takes_the_set_id_bits(void **state)
+{
+	struct world w;
+	struct ls_node *set_id, *plain;
+	struct attr attr, unused = {0};
+
+	fresh(&w, "echo x > a/s; chmod 2666 a/s; echo x > a/p; chmod 644 a/p; chown 0:6 a/s a/p");
+	world_open(&w);
+	set_id = at(&w, "s", &attr);
+	plain = at(&w, "p", &attr);
+	assert_int_equal(ls_setattr(w.ls, users[1], set_id, NULL, 0, &unused, &attr), -EPERM);
+	assert_int_equal(ls_setattr(w.ls, users[1], plain, NULL, 0, &unused, &attr), 0);
+	assert_int_equal(attr.mode & 07777, 0644);
+	cred_assume_service();
+	sh("cd %s && test ! -e u/p && test ! -e u/s && chmod 6755 a/s", w.branches);
+	assert_int_equal(ls_setattr(w.ls, users[0], set_id, NULL, 0, &unused, &attr), 0);
+	assert_int_equal(attr.mode & 07777, 0755);
+	ls_forget(w.ls, set_id, 1);
+	ls_forget(w.ls, plain, 1);
+	world_close(&w);
+}
+
 static void inode_numbers_are_unique_and_stay(void **state)
 {
 	struct world w;
@@ -1183,6 +1205,7 @@ int main(void)
 	    cmocka_unit_test(does_what_overlayfs_does),
 	    cmocka_unit_test(open_files_follow_a_copy),
 	    cmocka_unit_test(copies_keep_what_the_file_has),
+	    cmocka_unit_test(chown_to_nobody_takes_the_set_id_bits),
 	    cmocka_unit_test(inode_numbers_are_unique_and_stay),
 	    cmocka_unit_test(listings_hold_while_names_change),
 	    cmocka_unit_test(one_union_writes_a_branch),

@@ -491,7 +491,7 @@ static void opening_again_needs_no_host(void **state)
 
 /* Rights */
 
-#define OUTCOMES 18
+#define OUTCOMES 19
 
 /* What somebody may do with "x" in "dir", as errnos. ids: what he may try to give x to. */
 static void try_on_host(const char *dir, const uid_t *ids, int *out)
@@ -514,6 +514,7 @@ static void try_on_host(const char *dir, const uid_t *ids, int *out)
 		close(fd);
 	TRY(faccessat(AT_FDCWD, path, X_OK, AT_EACCESS));
 	TRY(faccessat(AT_FDCWD, path, R_OK | W_OK, 0));
+	TRY(chown(path, -1, -1));
 	TRY(chmod(path, 02755));
 	TRY(utimensat(AT_FDCWD, path, then, 0));
 	TRY(utimensat(AT_FDCWD, path, NULL, 0));
@@ -550,7 +551,7 @@ static void try_on_volume(struct world *w, struct vctx *ctx, const uid_t *ids, i
 		       size = {.set = ATTR_SIZE, .attr.size = 1},
 		       then = {.set = ATTR_ATIME | ATTR_MTIME},
 		       now = {.set = ATTR_ATIME | ATTR_MTIME}, group = {.set = ATTR_GID},
-		       owner = {.set = ATTR_UID};
+		       owner = {.set = ATTR_UID}, nobody = {.set = 0};
 	struct vfile *file;
 	int n = 0;
 
@@ -572,6 +573,7 @@ static void try_on_volume(struct world *w, struct vctx *ctx, const uid_t *ids, i
 		vfile_unref(file);
 	TRY(vfs_access(ctx, &x, X_OK, true));
 	TRY(vfs_access(ctx, &x, R_OK | W_OK, false));
+	TRY(vfs_setattr(ctx, &x, &nobody, NULL));
 	TRY(vfs_setattr(ctx, &x, &mode, NULL));
 	TRY(vfs_setattr(ctx, &x, &then, NULL));
 	TRY(vfs_setattr(ctx, &x, &now, NULL));
@@ -755,7 +757,9 @@ static void actor_end(struct actor *actor)
 static void compare_all(struct world *w, struct actor *actor, const char *dir, const uid_t *ids)
 {
 	static const mode_t dir_modes[] = {0777, 0755, 0771, 01777, 0575, 0700};
-	static const mode_t modes[] = {0644, 0600, 0060, 0006, 0711, 0000, 0464};
+	static const mode_t modes[] = {0644, 0600,  0060,  0006, 0711,
+				       0000, 0464, 02666, 04755, 02755};
+	enum { N_DIR_MODES = 6, N_MODES = 10, N_OWNERS = 3 };
 	static const uid_t owners[] = {1000, 0, 100005};
 	struct cred *cred = NULL;
 	struct vctx ctx;
@@ -763,9 +767,10 @@ static void compare_all(struct world *w, struct actor *actor, const char *dir, c
 
 	assert_int_equal(cred_of_thread(actor->pid, NULL, &cred), 0);
 	ctx = env_ctx(cred, 5);
-	for (unsigned i = 0; i < 6 * 7 * 3; i++) {
-		const struct matrix m = {dir_modes[i % 6], modes[i / 6 % 7], i % 4 ? 0 : 100000,
-					 owners[i / 42]};
+	for (unsigned i = 0; i < N_DIR_MODES * N_MODES * N_OWNERS; i++) {
+		const struct matrix m = {dir_modes[i % N_DIR_MODES],
+					 modes[i / N_DIR_MODES % N_MODES], i % 4 ? 0 : 100000,
+					 owners[i / (N_DIR_MODES * N_MODES)]};
 		int ours[OUTCOMES], theirs[OUTCOMES];
 
 		prepare_volume(w, &m);

@@ -200,13 +200,15 @@ int cephls_may_set(struct ceph *fs, const struct cred *cred, struct ls_node *nod
 	if (set & ATTR_MODE && !cred_in_group(cred, gid) && !(caps & CAP_BIT(CAP_FSETID)))
 		*mode &= ~S_ISGID;
 	if (!S_ISDIR(stx->stx_mode) && !(set & ATTR_MODE) &&
-	    (set & (ATTR_UID | ATTR_GID) ||
+	    (set & (ATTR_UID | ATTR_GID) || !set ||
 	     (set & ATTR_SIZE && !(caps & CAP_BIT(CAP_FSETID))))) {
 		*mode &= ~S_ISUID;
-		if (*mode & S_IXGRP)
+		/* setattr_should_drop_sgid() of Linux fs/attr.c */
+		if (*mode & S_IXGRP || (!(set & ATTR_SIZE) && !cred_in_group(cred, stx->stx_gid) &&
+					!(caps & CAP_BIT(CAP_FSETID))))
 			*mode &= ~S_ISGID;
 	}
-	return 0;
+	return !set && !owns && *mode != (stx->stx_mode & 07777) ? -EPERM : 0;
 }
 
 static bool starts(const char *name, const char *prefix)

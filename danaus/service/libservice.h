@@ -51,7 +51,8 @@ struct attr {
 	struct timespec atime, mtime, ctime, btime;
 };
 
-/* setattr: which fields count. */
+/* setattr: which fields count. None: chown(2) that gives the inode to nobody else, which takes its
+ * set-id bits away as any chown(2) does and is refused (-EPERM) to those who may not do that. */
 #define ATTR_MODE  1u
 #define ATTR_UID   2u
 #define ATTR_GID   4u

@@ -288,7 +288,7 @@ static int local_setattr(struct libservice *ls, const struct cred *cred, struct 
 		if (r < 0)
 			return -errno;
 	}
-	if (set & (ATTR_UID | ATTR_GID)) {
+	if (set & (ATTR_UID | ATTR_GID) || !set) {
 		uid_t uid = set & ATTR_UID ? attr->uid : (uid_t)-1;
 		gid_t gid = set & ATTR_GID ? attr->gid : (gid_t)-1;
 

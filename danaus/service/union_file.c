@@ -262,10 +262,16 @@ int union_setattr(struct libservice *ls, const struct cred *cred, struct ls_node
 	struct ls_file *upper = NULL;
 	bool now = (!(set & ATTR_ATIME) || attr->atime.tv_nsec == UTIME_NOW) &&
 		   (!(set & ATTR_MTIME) || attr->mtime.tv_nsec == UTIME_NOW);
-	bool owners = set & (ATTR_MODE | ATTR_UID | ATTR_GID) || !now;
+	bool owners = set & (ATTR_MODE | ATTR_UID | ATTR_GID) || !now || !set;
 	struct attr out;
 	int r = may_change(fs, cred, n, !owners, owners ? -EPERM : -EACCES);
 
+	/* Anybody may chown(2) to nobody: there is nothing to copy up for where no bit goes. */
+	if (r == -EPERM && !set && !union_getattr_node(fs, n, &out) &&
+	    (n->type != S_IFREG || !(out.mode & (S_ISUID | S_ISGID)))) {
+		*ret = out;
+		return 0;
+	}
 	if (!r && set & ATTR_SIZE && !file && !atomic_load(&n->upper))
 		r = union_access_node(fs, cred, n, W_OK);
 	if (!r)
