@@ -203,8 +203,10 @@ int fd_find_slow(int fd, struct ofile **ret)
 {
 	_Atomic uint32_t *entry;
 
-	if (thread.vfork_child || !root_on() || fd < root.fd_base)
+	if (thread.vfork_child || !root_on())
 		return 0;
+	if (fd < root.fd_base)
+		return fd_is_guarded(fd) ? -EBADF : 0;
 	root_check_fork();
 	if (unlikely(!root.fds)) {
 		uint64_t signals;

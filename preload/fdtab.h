@@ -39,10 +39,10 @@ void fdtab_forked(void);
 
 int fd_find_slow(int fd, struct ofile **ret);
 /* 1: ours, *ret with a reference (ofile_put()); 0: the kernel's; -EBADF: not open as far as the
- * program is concerned. */
+ * program is concerned, as our own are not. */
 static inline int fd_find(int fd, struct ofile **ret)
 {
-	return likely(fd < root.fd_base) ? 0 : fd_find_slow(fd, ret);
+	return likely(fd < root.fd_base - FD_GUARDS) ? 0 : fd_find_slow(fd, ret);
 }
 /* Whether the number is ours, without a reference. */
 bool fd_is_ours(int fd);

@@ -173,12 +173,17 @@ static void a_file_that_is_gone_is_not_closed_again(void **state)
 static void our_own_numbers_are_known(void **state)
 {
 	int anchor = root.anchor;
+	struct ofile *file;
 
 	root.anchor = BASE - 3;
 	assert_true(fd_is_guarded(BASE - 3));
 	assert_false(fd_is_guarded(BASE - 4));
 	assert_false(fd_is_guarded(root.socket));
 	assert_false(fd_is_guarded(-1));
+	/* a program that asks about every number does not see them */
+	assert_int_equal(fd_find(BASE - 3, &file), -EBADF);
+	assert_int_equal(fd_find(BASE - 4, &file), 0);
+	assert_int_equal(fd_find(-1, &file), 0);
 	root.anchor = anchor;
 }
 
