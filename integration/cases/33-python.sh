@@ -4,6 +4,5 @@
 # seconds: 400
 . "$LIB/case.sh"
 . "$LIB/programs.sh"
-suites="test_os test_posix test_shutil test_tempfile test_fcntl test_mmap"
-[ "$DANAUS_NIGHTLY" = 0 ] || suites+=" test_io test_subprocess"
+suites="test_os test_posix test_shutil test_tempfile test_fcntl test_mmap test_io test_subprocess"
 program_python "$suites" /dev/null -v "$(new_dir data):/data"

@@ -6,5 +6,4 @@
 . "$LIB/programs.sh"
 data=$(new_dir data)
 chown 101:101 "$data"
-seconds=10; [ "$DANAUS_NIGHTLY" = 0 ] || seconds=60
-program_postgres $seconds -v "$data:/data"
+program_postgres 60 -v "$data:/data"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # In the container: who am I, what may I, what do I have. Compared with and without Danaus.
-grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Umask|Sig(Blk|Ign|Cgt)|Cpus_allowed_list)' /proc/self/status
+grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Umask|Seccomp|Sig(Blk|Ign|Cgt)|Cpus_allowed_list)' /proc/self/status
 echo "umask $(umask) cwd $(pwd) args $*"
 ulimit -a
 cat /proc/self/limits
