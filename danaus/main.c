@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,11 +12,25 @@
 #include "danaus/base/parse.h"
 #include "danaus/server/server.h"
 
+static bool inherited(const char *option, const char *text, int *ret)
+{
+	uint64_t fd;
+
+	if (parse_u64(text, 1 << 20, &fd) < 0 || fcntl(fd, F_GETFD) < 0) {
+		fprintf(stderr, "danausd: %s %s: no descriptor\n", option, text);
+		return false;
+	}
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	*ret = fd;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 	    {"pool", required_argument, NULL, 'p'},
 	    {"ready-fd", required_argument, NULL, 'r'},
+	    {"guard-fd", required_argument, NULL, 'g'},
 	    {"cpus", required_argument, NULL, 'c'},
 	    {"run-dir", required_argument, NULL, 'd'},
 	    {"version", no_argument, NULL, 'V'},
@@ -23,9 +38,8 @@ int main(int argc, char **argv)
 	    {NULL, 0, NULL, 0},
 	};
 	static const char usage[] =
-	    "usage: danausd --pool NAME [--ready-fd FD] [--cpus LIST] [--run-dir DIR]\n";
-	struct server_options chosen = {.run_dir = "/run/danaus", .ready_fd = -1};
-	uint64_t fd;
+	    "usage: danausd --pool NAME [--ready-fd FD] [--guard-fd FD] [--cpus LIST] [--run-dir DIR]\n";
+	struct server_options chosen = {.run_dir = "/run/danaus", .ready_fd = -1, .guard_fd = -1};
 	int c;
 
 	log_open("danausd", LOG_INFO);
@@ -41,12 +55,12 @@ int main(int argc, char **argv)
 			chosen.run_dir = optarg;
 			break;
 		case 'r':
-			if (parse_u64(optarg, 1 << 20, &fd) < 0 || fcntl(fd, F_GETFD) < 0) {
-				fprintf(stderr, "danausd: --ready-fd %s: no descriptor\n", optarg);
+			if (!inherited("--ready-fd", optarg, &chosen.ready_fd))
 				return 2;
-			}
-			fcntl(fd, F_SETFD, FD_CLOEXEC);
-			chosen.ready_fd = fd;
+			break;
+		case 'g':
+			if (!inherited("--guard-fd", optarg, &chosen.guard_fd))
+				return 2;
 			break;
 		case 'V':
 			printf("danausd %s\n", DANAUS_VERSION);

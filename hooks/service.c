@@ -19,6 +19,7 @@
 
 #include "cgroups/cgroups.h"
 #include "danaus/base/cleanup.h"
+#include "hooks/guard.h"
 #include "oci/document.h"
 #include "oci/rundir.h"
 
@@ -78,23 +79,25 @@ __attribute__((noreturn)) static void become_service(struct service *s, const ch
 						     const char *cpus, const struct cgroups *groups,
 						     int ready)
 {
-	char fd_text[16], *argv[] = {"danausd", "--pool", (char *)pool, "--ready-fd", fd_text,
-				     cpus ? "--cpus" : NULL, (char *)cpus, NULL};
+	char *argv[] = {"danausd",    "--pool", (char *)pool,		"--ready-fd", "3",
+			"--guard-fd", "4",	cpus ? "--cpus" : NULL, (char *)cpus, NULL};
 	char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
 	struct err err = {0};
 	int log = openat(s->dir, "log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
 	int null = open("/dev/null", O_RDWR);
-	int r = cgroups_join(groups, &err);
+	int guard = -1, r = guard_start(&guard);
 
-	if (!r && (log < 0 || null < 0 || chdir("/") < 0 || dup2(null, STDIN_FILENO) < 0 ||
-		   dup2(null, STDOUT_FILENO) < 0 || dup2(log, STDERR_FILENO) < 0 ||
-		   dup2(ready, 3) < 0))
+	if (!r)
+		r = cgroups_join(groups, &err);
+	/* above what they are moved onto */
+	if (!r && ((ready = fcntl(ready, F_DUPFD_CLOEXEC, 5)) < 0 ||
+		   (guard = fcntl(guard, F_DUPFD_CLOEXEC, 5)) < 0 || log < 0 || null < 0 ||
+		   chdir("/") < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
+		   dup2(log, STDERR_FILENO) < 0 || dup2(ready, 3) < 0 || dup2(guard, 4) < 0))
 		r = -errno;
 	if (!r) {
 		ready = 3;
-		close_range(4, ~0u, 0);
-		fcntl(ready, F_SETFD, 0); /* dup2() onto itself keeps CLOEXEC */
-		snprintf(fd_text, sizeof(fd_text), "%d", ready);
+		close_range(5, ~0u, 0);
 		execve(DANAUSD, argv, env);
 		r = -errno;
 		err_set(&err, r, "cannot start " DANAUSD ": %s", strerror(errno));

@@ -17,6 +17,7 @@
 
 #include "danaus/base/fd.h"
 #include "danaus/base/log.h"
+#include "danaus/proto/guard.h"
 
 #define THREADS_IDLE_MAX 8 /* more of them end */
 
@@ -129,15 +130,15 @@ static int mount_detached(int dev_fuse, bool ro, int *ret_fd, struct err *err)
 	return 0;
 }
 
-/* Aborts the connection through the control file system: every request ends with ECONNABORTED,
- * every later one with ENOTCONN, and the threads' reads with ENODEV. Our own instance of it,
- * because /sys/fs/fuse/connections need not be mounted. */
-static int abort_connection(dev_t dev)
+/* The file of the control file system that aborts the connection when it is written: every request
+ * ends with ECONNABORTED, every later one with ENOTCONN, and the threads' reads with ENODEV. Our own
+ * instance of it, because /sys/fs/fuse/connections need not be mounted. */
+static int open_abort(dev_t dev, int *ret)
 {
 	CLEANUP_FD int fs = fsopen("fusectl", FSOPEN_CLOEXEC);
 	CLEANUP_FD int root = -1;
-	CLEANUP_FD int fd = -1;
 	char path[32];
+	int fd;
 
 	if (fs < 0 || fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
 		return -errno;
@@ -148,7 +149,32 @@ static int abort_connection(dev_t dev)
 	fd = openat(root, path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	return write(fd, "1", 1) == 1 ? 0 : -errno;
+	*ret = fd;
+	return 0;
+}
+
+static int abort_connection(dev_t dev)
+{
+	CLEANUP_FD int fd = -1;
+	int r = open_abort(dev, &fd);
+
+	return r < 0 || write(fd, "1", 1) == 1 ? r : -errno;
+}
+
+/* Tells the guard that there is a connection to abort when we are killed, or none any more. */
+static void tell_guard(const struct face_mount *face, bool starts)
+{
+	int sock = face->container->pool->guard_fd, r;
+	struct guard_message message = {minor(face->dev)};
+	CLEANUP_FD int fd = -1;
+
+	if (sock < 0)
+		return;
+	r = starts ? open_abort(face->dev, &fd) : 0;
+	if (!r)
+		r = fd_send(sock, &message, sizeof(message), &fd, fd >= 0);
+	if (r < 0 && starts)
+		log_warn("fuse: %s: not guarded: %s", face->volume->target, strerror(-r));
 }
 
 static void face_free(struct face_mount *face)
@@ -181,6 +207,8 @@ void face_stop(struct face_mount *face)
 	if (r < 0)
 		log_error("fuse: %s: the connection cannot be aborted: %s", face->volume->target,
 			  strerror(-r));
+	if (face->dev)
+		tell_guard(face, false);
 	face_locks_cancel(face);
 	pthread_mutex_lock(&face->lock);
 	while (face->nthreads > 0 || face->trimming)
@@ -274,6 +302,7 @@ int face_start(struct container *container, struct volume *volume, int *ret_moun
 		face_stop(face);
 		return r;
 	}
+	tell_guard(face, true);
 	vfs_instance_set_dev(volume->instance, face->dev);
 	coherence.arg = face;
 	vfs_instance_set_face(volume->instance, &coherence);

@@ -294,6 +294,7 @@ static void stop(struct server *server)
 	fd_close(server->timer);
 	fd_close(server->signals);
 	fd_close(server->dir);
+	fd_close(pool->guard_fd);
 	free(pool->dir);
 	free(pool->name);
 }
@@ -317,7 +318,10 @@ int server_run(const struct server_options *options)
 				.started = monotonic_s(),
 				.lock = PTHREAD_MUTEX_INITIALIZER};
 	struct err err = {0};
-	int r = start(&server, options, &err);
+	int r;
+
+	server.pool.guard_fd = options->guard_fd;
+	r = start(&server, options, &err);
 
 	if (r < 0) {
 		log_error("%s", err_text(&err, r));

@@ -28,6 +28,7 @@ struct server {
 struct server_options {
 	const char *pool, *run_dir, *cpus; /* cpus may be NULL */
 	int ready_fd;			   /* -1: none */
+	int guard_fd;			   /* of danaus/proto/guard.h; -1: none */
 };
 
 /* Serves until the last container is gone or SIGTERM; the program's exit code. Any error is on

@@ -15,10 +15,10 @@ same() { # NAME OPTIONS...
 		> "$CASE_DIR/$name.danaus" 2>&1 || true
 	at_least "$name: lines" "$(wc -l < "$CASE_DIR/$name.plain")" 50
 	# shellcheck disable=SC2016
-	awk '/^Seccomp:\t/ { $0 = "Seccomp:\t2" } /^Seccomp_filters:\t/ { $0 = "Seccomp_filters:\t" $2 + 1 } { print }' \
-		"$CASE_DIR/$name.plain" > "$CASE_DIR/$name.wanted"
+	tr -d '\r' < "$CASE_DIR/$name.plain" | awk '/^Seccomp:\t/ { $0 = "Seccomp:\t2" } /^Seccomp_filters:\t/ { $0 = "Seccomp_filters:\t" $2 + 1 } { print }' \
+		> "$CASE_DIR/$name.wanted"
 	eq "$name: lines about seccomp" "$(grep -c '^Seccomp' "$CASE_DIR/$name.plain")" 2
-	diff "$CASE_DIR/$name.wanted" "$CASE_DIR/$name.danaus" || fail "$name: not the same"
+	tr -d '\r' < "$CASE_DIR/$name.danaus" | diff "$CASE_DIR/$name.wanted" - || fail "$name: not the same"
 }
 same root
 same user --user 1000:1001 --group-add 33

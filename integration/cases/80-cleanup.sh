@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# After podman rm -f, and after kill -9 of the program, of the first process, of podman and
-# of the service itself: no process, mount, cgroup, socket, memory file or lock is left. (The sandbox
+# After podman rm -f, and after kill -9 of the program, of the first process, of podman, of conmon, of the
+# service itself and of everything in the cgroup: no process, mount, cgroup, socket, memory file or lock is left. (The sandbox
 # looks for leftovers after each case; this one asks after each death.)
 # image: full
 # seconds: 240
@@ -56,3 +56,27 @@ until_true "the service's end" 10 sh -c '! pgrep -x danausd'
 out=$(timeout 20 podman exec service ls /data 2>&1) && fail "ls went through without a service: $out"
 down service
 until_true "after kill -9 of the service" 20 gone
+
+begin stuck # one whose threads wait for its own kernel face when it dies: they cannot end by themselves
+service=$(pgrep -x danausd)
+kill -STOP "$service"
+until_true "it has stopped" 10 grep -q '^State:.T' "/proc/$service/status"
+kill -KILL "$service"
+until_true "its end" 20 sh -c '! pgrep -x danausd'
+down stuck
+until_true "after kill -9 of a service in the middle of its work" 20 gone
+
+begin together # all that is in the container's cgroup at once, as a runtime or the kernel may do it
+service=$(pgrep -x danausd)
+memory=$(grep -E ':([a-z,]*,)?memory(,[a-z,]*)?:' "/proc/$service/cgroup" | cut -d: -f3)
+kill -STOP "$service"
+# shellcheck disable=SC2046
+kill -KILL $(cat "/sys/fs/cgroup/memory$memory/cgroup.procs")
+until_true "its end" 20 sh -c '! pgrep -x danausd'
+down together
+until_true "after kill -9 of all at once" 20 gone
+
+begin conmon
+kill -KILL "$(pod inspect -f '{{.ConmonPidFile}}' conmon | xargs cat)"
+down conmon
+until_true "after kill -9 of conmon" 20 gone

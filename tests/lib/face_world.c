@@ -82,6 +82,7 @@ int world_setup(void **state)
 	close(make_dir("face"));
 	w.plain = make_dir("plain");
 
+	w.pool.guard_fd = -1;
 	assert_int_equal(vfs_new(&w.pool.vfs), 0);
 	assert_int_equal(loop_new(&w.pool.loop), 0);
 	assert_int_equal(workers_new(16, 64, 256 << 10, &w.pool.workers), 0);
