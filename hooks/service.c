@@ -189,6 +189,7 @@ int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct 
 		  struct err *err)
 {
 	struct service *s = malloc(sizeof(*s));
+	struct stat st;
 	int r;
 
 	if (!s)
@@ -203,6 +204,9 @@ int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct 
 			r = start_service(s, pool, start_spec, pid, err);
 			if (!r)
 				r = fd_connect_at(s->dir, "control", &s->sock);
+			else if (fstatat(s->dir, "control", &st, 0) < 0 &&
+				 (fstatat(s->dir, "log", &st, 0) < 0 || !st.st_size))
+				remove_pool(s, pool); /* there is nothing in it to read */
 		}
 		else if (r == -ENOENT)
 			remove_pool(s, pool);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# After podman rm -f, and after kill -9 of the program, of the first process, of podman, of conmon, of the
-# service itself and of everything in the cgroup: no process, mount, cgroup, socket, memory file or lock is left. (The sandbox
+# After podman rm -f, and after kill -9 of the program, of the first process, of podman, of conmon, of crun
+# in the middle of its create, of the service itself and of everything in the cgroup: no process, mount, cgroup, socket, memory file or lock is left. (The sandbox
 # looks for leftovers after each case; this one asks after each death.)
 # image: full
 # seconds: 240
@@ -76,7 +76,28 @@ until_true "its end" 20 sh -c '! pgrep -x danausd'
 down together
 until_true "after kill -9 of all at once" 20 gone
 
-begin conmon
+begin conmon # podman 4 forgets the low-level runtime's part then, of any container: cgroups, hooks
+id=$(full_id conmon)
 kill -KILL "$(pod inspect -f '{{.ConmonPidFile}}' conmon | xargs cat)"
 down conmon
+until_true "the service's end after kill -9 of conmon" 20 sh -c '! pgrep -x danausd'
+crun delete -f "$id" 2> /dev/null || true
+run -v "$data:/data" $IMAGE_FULL true # looks for what others left
 until_true "after kill -9 of conmon" 20 gone
+
+# The low-level runtime in the middle of its create: it waits for our hook, and that for a pool's lock
+data=$(new_dir d-create)
+mkdir -p -m 700 /run/danaus/pools/held
+exec 9> /run/danaus/pools/held/lock
+flock 9
+run --name create --annotation danaus.pool=held -v "$data:/data" $IMAGE_FULL sleep 1000 9>&- > create.log 2>&1 &
+until_true "the hook waits" 20 pgrep -f 'danaus-hook createRuntime'
+kill -KILL "$(pgrep -o -x crun)"
+wait $! && fail "it started without its runtime"
+exec 9>&-
+until_true "the hook's end" 20 sh -c '! pgrep -f "[d]anaus-hook createRuntime"'
+down create
+# what the killed runtime made and forgets, of any container
+find /sys/fs/cgroup/ -mindepth 2 -depth -type d -path "*$CASE_CGROUP/libpod-*" -exec rmdir {} \; 2> /dev/null || true
+run -v "$data:/data" $IMAGE_FULL true
+until_true "after kill -9 of crun" 20 gone
