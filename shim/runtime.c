@@ -20,53 +20,7 @@
 #include "oci/hook_log.h"
 #include "oci/rundir.h"
 #include "oci/state.h"
-
-/* Options that take their value in the next argument: of crun and runc, before the verb, then of
- * the verbs that are edited. Those written --name=value need no entry. */
-static const char *const global_values[] = {"--log",	   "--log-format", "--log-level", "--root",
-					    "--criu",	   "--rootless",   "--cgroup-manager",
-					    "--rootless", NULL};
-static const char *const create_values[] = {"-b", "--bundle", "-f", "--config", "--console-socket",
-					    "--pid-file", "--preserve-fds", "--pidfd-socket", NULL};
-static const char *const exec_values[] = {
-    "-p",	"--process",	  "--console-socket", "--pid-file", "--pidfile",  "--cwd",
-    "-e",	"--env",	  "-u",		      "--user",	    "-g",	  "--additional-gids",
-    "-a",	"--apparmor",	  "-c",		      "--cap",	    "--preserve-fds", "--cgroup",
-    "--process-label", NULL};
-
-static bool takes_value(const char *const *list, const char *arg)
-{
-	for (; *list; list++) {
-		if (!strcmp(*list, arg))
-			return true;
-	}
-	return false;
-}
-
-/* The index of the next argument that is no option, from i on; argc when there is none. */
-static int skip_options(int argc, char **argv, int i, const char *const *values)
-{
-	for (; i < argc && argv[i][0] == '-'; i++) {
-		if (!strcmp(argv[i], "--"))
-			return i + 1;
-		i += takes_value(values, argv[i]);
-	}
-	return i < argc ? i : argc;
-}
-
-/* The value of an option between from and to, by its long or short name; NULL. */
-static const char *option_value(char **argv, int from, int to, const char *name, const char *brief)
-{
-	size_t len = strlen(name);
-
-	for (int i = from; i < to; i++) {
-		if ((!strcmp(argv[i], name) || !strcmp(argv[i], brief)) && i + 1 < to)
-			return argv[i + 1];
-		if (!strncmp(argv[i], name, len) && argv[i][len] == '=')
-			return argv[i] + len + 1;
-	}
-	return NULL;
-}
+#include "shim/arguments.h"
 
 /* Edits BUNDLE/config.json. */
 static int edit_bundle(const struct config *config, const char *bundle, const char *file,
@@ -148,43 +102,32 @@ static int prefix_command(const char *dir, int argc, char ***argv, int id, struc
 	return 0;
 }
 
-static int edit_exec(int argc, char ***argv, int verb, struct err *err)
+static int edit_exec(int argc, char ***argv, const struct arguments *a, struct err *err)
 {
-	int id = skip_options(argc, *argv, verb + 1, exec_values);
-	const char *process = option_value(*argv, verb, id, "--process", "-p");
 	char dir[PATH_MAX - 16];
 	struct stat st;
 
-	if (id == argc || id_check((*argv)[id], ID_MAX) < 0 ||
-	    snprintf(dir, sizeof(dir), RUNDIR_CONTAINERS "/%s", (*argv)[id]) >= (int)sizeof(dir) ||
+	if (a->id == argc || id_check((*argv)[a->id], ID_MAX) < 0 ||
+	    snprintf(dir, sizeof(dir), RUNDIR_CONTAINERS "/%s", (*argv)[a->id]) >=
+		(int)sizeof(dir) ||
 	    stat(dir, &st) < 0)
 		return 0; /* no container of ours */
-	if (process)
-		return edit_process_file(process, err);
-	if (id + 1 == argc || option_value(*argv, verb, id, "--cap", "-c"))
+	if (a->process)
+		return edit_process_file(a->process, err);
+	if (a->id + 1 == argc || a->caps)
 		return 0; /* nothing to run; or whoever asks for capabilities gets them */
-	return prefix_command(dir, argc, argv, id, err);
+	return prefix_command(dir, argc, argv, a->id, err);
 }
 
-static int edit(const struct config *config, int argc, char ***argvp, struct err *err)
+static int edit(const struct config *config, int argc, char ***argv, struct err *err)
 {
-	char **argv = *argvp;
-	int verb = skip_options(argc, argv, 1, global_values), id;
-	const char *bundle, *file;
+	struct arguments a;
 
-	if (verb == argc)
-		return 0;
-	if (!strcmp(argv[verb], "create") || !strcmp(argv[verb], "run")) {
-		id = skip_options(argc, argv, verb + 1, create_values);
-		bundle = option_value(argv, verb, id, "--bundle", "-b");
-		file = option_value(argv, verb, id, "--config", "-f");
-		return id == argc ? 0
-				  : edit_bundle(config, bundle ? bundle : ".",
-						file ? file : "config.json", argv[id], err);
-	}
-	if (!strcmp(argv[verb], "exec"))
-		return edit_exec(argc, argvp, verb, err);
-	return 0;
+	arguments_read(argc, *argv, &a);
+	if (a.verb == VERB_CREATE && a.id < argc)
+		return edit_bundle(config, a.bundle ? a.bundle : ".",
+				   a.config ? a.config : "config.json", (*argv)[a.id], err);
+	return a.verb == VERB_EXEC ? edit_exec(argc, argv, &a, err) : 0;
 }
 
 int main(int argc, char **argv)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # After podman rm -f, and after kill -9 of the program, of the first process, of podman, of conmon, of crun
-# in the middle of its create, of the service itself and of everything in the cgroup: no process, mount, cgroup, socket, memory file or lock is left. (The sandbox
-# looks for leftovers after each case; this one asks after each death.)
+# in the middle of its create, of the service itself and of everything in the cgroup: no process, mount,
+# cgroup, socket, memory file or lock is left. (The sandbox looks for leftovers after each case; this one
+# asks after each death.)
 # image: full
 # seconds: 240
 . "$LIB/case.sh"

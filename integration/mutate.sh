@@ -1,0 +1,49 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Breaks one line at a time (the table integration/mutations) in a copy of the sources and runs the one
+# step that must turn red then. Prints those that stay green; fails when there is one. As test.sh: root.
+#   mutate.sh [--dir DIR] [STEP]...
+set -uo pipefail
+SRC=$(cd "$(dirname "$0")/.." && pwd)
+dir=
+[ "${1:-}" != --dir ] || { dir=${2:?--dir needs a directory}; shift 2; }
+own=$([ -n "$dir" ] || echo 1)
+[ -n "$dir" ] || dir=$(mktemp -d /var/tmp/danaus-mutate.XXXXXX)
+trap '[ -z "$own" ] || rm -rf --one-file-system "$dir"' EXIT
+mkdir -p "$dir"
+rm -rf "$dir/src"
+mkdir "$dir/src"
+git -C "$SRC" ls-files -z | tar -C "$SRC" --null -T - -c | tar -C "$dir/src" -x || exit 1
+
+run() { # STEP
+	case $1 in
+	unit:*)
+		[ -d "$dir/build" ] || meson setup "$dir/build" "$dir/src" || return 2
+		ninja -C "$dir/build" && meson test -C "$dir/build" --no-rebuild "${1#unit:}" ;;
+	*) "$dir/src/integration/test.sh" --dir "$dir/test" --only "$1" ;;
+	esac > "$dir/log" 2>&1
+}
+green=() tried=0
+while read -r step file expression; do
+	[[ $step != '#'* ]] || continue
+	[ $# = 0 ] || [[ " $* " == *" $step "* ]] || continue
+	if ! sed "$expression" "$SRC/$file" > "$dir/changed" || cmp -s "$dir/changed" "$SRC/$file"; then
+		echo "STALE  $step: nothing to change in $file"
+		green+=("$step")
+		continue
+	fi
+	cat "$dir/changed" > "$dir/src/$file"
+	tried=$((tried + 1))
+	if run "$step"; then
+		echo "GREEN  $step: $file $expression"
+		green+=("$step")
+	elif grep -q 'FAIL  build\|^FAILED: \|ninja: build stopped' "$dir/log"; then
+		echo "BROKEN $step: does not build"
+		green+=("$step")
+	else
+		echo "red    $step: $(grep -m 1 -E '^ *(FAIL: |\[ *FAILED)|not ok|Fail: ' "$dir/log" | cut -c1-120)"
+	fi
+	cat "$SRC/$file" > "$dir/src/$file"
+done < "$SRC/integration/mutations"
+echo "$tried tried, ${#green[@]} not caught${green[*]:+: ${green[*]}}"
+[ ${#green[@]} = 0 ]
