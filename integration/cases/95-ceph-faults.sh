@@ -2,7 +2,7 @@
 # A cluster that fails under a running program, and mistakes at the start: every wait ends, what was
 # synced is there, and no byte is wrong.
 # image: full small
-# seconds: 400
+# seconds: 600
 . "$LIB/case.sh"
 . "$LIB/ceph.sh"
 export DANAUS_CEPH_STORE=bluestore # an OSD that is killed keeps what it has synced
@@ -14,12 +14,12 @@ acks() { pod logs w 2> /dev/null | grep -c "^ack ${1:-}" || true; }
 more() { [ "$(acks)" -ge "$1" ]; }
 goes_on() { # WHAT: the writer is acknowledged more, in bounded time
 	local n; n=$(($(acks) + 30))
-	until_true "it goes on: $1" 120 more "$n"
+	until_true "it goes on: $1" 180 more "$n"
 	say "$1: goes on; errors so far: $(pod logs w 2> /dev/null | grep '^error' | sort | uniq -c | tr '\n' ';')"
 }
 errors() { pod logs w 2> /dev/null | grep -c '^error' || true; }
 
-up w --annotation 'danaus.mount=/data=ceph:/tenants/a/w;id=tenant-a' -v "$LIB/../guest/faults.py:/faults.py:ro" \
+up w --annotation 'danaus.mount=/data=ceph:/tenants/a/w;id=tenant-a;timeout=120' -v "$LIB/../guest/faults.py:/faults.py:ro" \
 	$IMAGE_FULL python3 /faults.py write /data
 goes_on "before"
 ceph_kill mds.a; ceph_again mds.a
@@ -31,7 +31,7 @@ goes_on "all paused for $pause s"
 eq "errors of what is only late" "$(errors)" 0
 ceph tell mds.0 client evict > /dev/null 2>&1
 goes_on "blocklisted"
-has "the service has seen it" "$(cat /run/danaus/pools/*/log)" 'mounted it anew'
+until_true "the service has seen it" 60 sh -c "grep -q 'mounted it anew' /run/danaus/pools/*/log"
 pod exec w touch /tmp/stop
 until_true "its end" 60 sh -c "podman logs w 2> /dev/null | grep -qx stopped"
 pod logs w > "$CASE_DIR/acks" 2> /dev/null

@@ -10,7 +10,7 @@ gcc -O2 -Wall -pthread -o "$CASE_DIR/bench" "$1/bench.c"
 gcc -O2 -Wall -pthread -o "$CASE_DIR/mix" "$1/mix.c"
 mounted=()
 bench_mount() { # DIRECTORY of the cluster, mount point
-	ceph-fuse -c "$CEPH_CONF" -n client.admin -r "$1" "$2" > "$CASE_DIR/ceph-fuse.log" 2>&1
+	ceph-fuse -c "$CEPH_CONF" -n client.admin --pid-file="$2.pid" -r "$1" "$2" > "$CASE_DIR/ceph-fuse.log" 2>&1
 	mounted+=("$2")
 }
 fuse= unionfs=
