@@ -24,7 +24,9 @@
 
 #define PRELOAD_MAX	  (64u << 10) /* bytes of an image's /etc/ld.so.preload */
 #define CACHE_DEFAULT_MAX (1ull << 30)
-#define FD_BASE_MAX	  32768 /* the kernel's descriptor table grows to the highest number */
+/* Each fork copies the kernel's descriptor table up to the highest number; a program with more
+ * descriptors of its own pays a notification for each call on those. */
+#define FD_BASE_MAX	  8192
 #define FD_RANGE_MAX	  32768
 #define FD_HARD_MIN	  256
 

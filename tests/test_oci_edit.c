@@ -191,7 +191,7 @@ static void the_whole_edit(void **state)
 	    "'annotations': {'danaus': 'on', 'danaus.cpus': '1'}}");
 	assert_same(spec,
 		    "{'id': 'c1', 'dir': '@/containers/c1', 'pool': 'c1', 'cpus': '1',"
-		    "'fd_base': 32768, 'light_limit': 65536, 'cache_bytes': 26214400,"
+		    "'fd_base': 8192, 'light_limit': 40960, 'cache_bytes': 26214400,"
 		    "'timeout_s': 30, 'rootfs': '@/root',"
 		    "'preload': '/.danaus/libdanaus.so\\n/usr/lib/other.so\\n',"
 		    "'volumes': [{'target': '/data', 'source': 'local:@/a', 'ro': true,"
@@ -473,10 +473,11 @@ static void descriptor_ranges_fit_the_limit(void **state)
 	    {64, -EINVAL, 0, 0},
 	    {256, 0, 128, 192},
 	    {1024, 0, 512, 768},
-	    {20000, 0, 16384, 18192},
-	    {65536, 0, 32768, 49152},
-	    {1048576, 0, 32768, 65536},
-	    {UINT64_MAX, 0, 32768, 65536},
+	    {4096, 0, 2048, 3072},
+	    {20000, 0, 8192, 14096},
+	    {65536, 0, 8192, 36864},
+	    {1048576, 0, 8192, 40960},
+	    {UINT64_MAX, 0, 8192, 40960},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
