@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -102,16 +103,27 @@ static void without_a_loader_there_is_no_filter(void **state)
 }
 
 typedef long call_fn(const char *path, int mode);
+typedef long call_at_fn(long dirfd, const char *path, void *buf_or_flags, long flags);
+
+static long at(const unsigned char *code, long dirfd, const char *path)
+{
+	struct stat st;
+	bool opens = code[1] == (SYS_openat & 0xff);
+
+	return ((call_at_fn *)code)(dirfd, path, opens ? NULL : &st, opens ? 0 : AT_EMPTY_PATH);
+}
 
 /* In the child: a bit for each call that goes by a filter which refuses all calls on paths. */
 static int under_the_filter(const struct loader *loader)
 {
-	struct sock_filter insns[LOADER_INSNS + 4];
+	struct sock_filter insns[LOADER_INSNS + 6];
 	unsigned n = loader_filter(loader, insns);
-	struct sock_fprog program = {.len = (unsigned short)(n + 4), .filter = insns};
+	struct sock_fprog program = {.len = (unsigned short)(n + 6), .filter = insns};
 	const struct sock_filter refuse[] = {
 	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_access, 0, 1),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_access, 2, 0),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 1, 0),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_newfstatat, 0, 1),
 	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EXDEV),
 	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
@@ -120,6 +132,7 @@ static int under_the_filter(const struct loader *loader)
 	/* not in the region of mappings */
 	unsigned char *low = mmap((void *)0x550000000000, 4096, PROT_READ | PROT_WRITE,
 				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	const long fds[] = {0, 8192, -1, (long)0xffffff9c00000000ul};
 	int by = 0;
 
 	if (page == MAP_FAILED || low == MAP_FAILED)
@@ -127,6 +140,8 @@ static int under_the_filter(const struct loader *loader)
 	put_call(page + 0x123, SYS_access, 0);
 	put_call(page + 0x1123, SYS_access, 0);
 	put_call(page + 0x124 + 0x20, SYS_access, 0);
+	put_call(page + 0x300, SYS_openat, 0);
+	put_call(page + 0x400, SYS_newfstatat, 0);
 	put_call(low + 0x123, SYS_access, 0);
 	if (mprotect(page, 8192, PROT_READ | PROT_EXEC) || mprotect(low, 4096, PROT_READ | PROT_EXEC))
 		return 129;
@@ -138,6 +153,14 @@ static int under_the_filter(const struct loader *loader)
 	by |= ((call_fn *)(page + 0x1123))("/", 0) == 0 ? 2 : 0;
 	by |= ((call_fn *)(page + 0x144))("/", 0) == -EXDEV ? 0 : 4;
 	by |= ((call_fn *)(low + 0x123))("/", 0) == -EXDEV ? 0 : 8;
+	/* only from the working directory: any other descriptor may be a Danaus one */
+	by |= at(page + 0x300, AT_FDCWD, "/") >= 0 && at(page + 0x400, AT_FDCWD, "/") == 0 ? 32 : 0;
+	by |= at(page + 0x300, (uint32_t)AT_FDCWD, "/") >= 0 ? 32 : 0;
+	for (int i = 0; i < 4; i++)
+		by |= at(page + 0x300, fds[i], ".") == -EXDEV &&
+				      at(page + 0x400, fds[i], "") == -EXDEV
+			      ? 0
+			      : 64;
 	by |= getppid() > 0 ? 16 : 0; /* what is no call on a path does not matter */
 	return by;
 }
@@ -156,14 +179,16 @@ static int in_a_child(const struct loader *loader)
 
 static void the_kernel_lets_by_what_is_at_a_known_offset(void **state)
 {
-	struct loader loader = {2, {SITE(SYS_openat, 0x144 + 7), SITE(SYS_access, 0x123 + 7)}};
+	struct loader loader = {4,
+				{SITE(SYS_openat, 0x144 + 7), SITE(SYS_access, 0x123 + 7),
+				 SITE(SYS_openat, 0x300 + 7), SITE(SYS_newfstatat, 0x400 + 7)}};
 	struct rlimit stack;
 
 	if (getrlimit(RLIMIT_STACK, &stack) < 0 || stack.rlim_cur == RLIM_INFINITY)
 		skip(); /* mappings are elsewhere */
-	assert_int_equal(in_a_child(&loader), 1 | 2 | 16);
+	assert_int_equal(in_a_child(&loader), 1 | 2 | 16 | 32);
 	loader.site[1] = SITE(SYS_openat, 0x123 + 7); /* another call there */
-	assert_int_equal(in_a_child(&loader), 16);
+	assert_int_equal(in_a_child(&loader), 16 | 32);
 }
 
 static void this_machines_loader_has_some(void **state)
