@@ -197,7 +197,8 @@ static void enter_filter(int pipe_out, int pipe_in)
 	close(pipe_in);
 }
 
-static pid_t start(int (*fn)(void *arg), void *arg)
+/* *ret_listener, where asked for: another descriptor of it, the caller's. */
+static pid_t start_listened(int (*fn)(void *arg), void *arg, int *ret_listener)
 {
 	int up[2], down[2], listener, pidfd, copy;
 	pid_t pid;
@@ -218,11 +219,18 @@ static pid_t start(int (*fn)(void *arg), void *arg)
 	copy = (int)syscall(SYS_pidfd_getfd, pidfd, listener, 0);
 	assert_true(copy >= 0);
 	close(pidfd);
+	if (ret_listener)
+		*ret_listener = dup(copy);
 	assert_int_equal(notify_serve(&container, copy), 0);
 	assert_int_equal(write(down[1], "", 1), 1);
 	close(down[1]);
 	close(up[0]);
 	return pid;
+}
+
+static pid_t start(int (*fn)(void *arg), void *arg)
+{
+	return start_listened(fn, arg, NULL);
 }
 
 static int finish(pid_t pid)
@@ -491,6 +499,32 @@ static void only_listeners_are_served(void **state)
 	assert_int_equal(notify_serve(&container, memfd_create("no listener", 0)), -EINVAL);
 }
 
+static int wait_for_end(void *arg)
+{
+	char c;
+
+	close(((int *)arg)[1]);
+	return read(*(int *)arg, &c, 1) != 0;
+}
+
+/* Any process of the container may hand listeners in. */
+static void listeners_have_a_limit(void **state)
+{
+	int end[2], listener, n, r = 0;
+	pid_t pid;
+
+	assert_int_equal(pipe(end), 0);
+	pid = start_listened(wait_for_end, end, &listener);
+	for (n = 0; !r && n < 1000; n++)
+		r = notify_serve(&container, dup(listener));
+	assert_int_equal(r, -EUSERS);
+	assert_true(n > 100); /* each podman exec brings one */
+	close(listener);
+	close(end[0]);
+	close(end[1]);
+	assert_int_equal(finish(pid), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -502,6 +536,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(a_waiter_that_is_killed_leaves_nothing),
 	    cmocka_unit_test(programs_killed_in_mid_call_do_no_harm),
 	    cmocka_unit_test(only_listeners_are_served),
+	    cmocka_unit_test(listeners_have_a_limit),
 	};
 
 	if (argc < 2 || geteuid()) {

@@ -47,6 +47,8 @@ int64_t descriptor_find_anchor(struct call *call, int fd, struct vfile **ret, in
 	if (r)
 		return r;
 	copy = copy_of(call, fd);
+	if (copy == -EMFILE || copy == -ENFILE || copy == -ENOMEM)
+		return -ENFILE; /* the service's own limit: the number may well be good */
 	if (copy < 0)
 		return CALL_CONTINUE;
 	if (fstat(copy, &st) || st.st_dev != anchors_dev(anchors) ||

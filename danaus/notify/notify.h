@@ -10,7 +10,8 @@
 #include "danaus/server/pool.h"
 
 /* Serves a listener that an init of container sent, until its last process is gone. Takes listener
- * over. Starts its own supervisor threads. -EINVAL when the descriptor is no seccomp listener. */
+ * over. Starts its own supervisor threads. -EINVAL when the descriptor is no seccomp listener,
+ * -EUSERS when the container has too many. */
 int notify_serve(struct container *container, int listener);
 /* The container is going: ends its supervisors and waits for them. */
 void notify_stop(struct container *container);

@@ -36,6 +36,7 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
+#define LISTENERS_MAX  256 /* per container: each podman exec brings one */
 #define RECEIVERS_MAX  512 /* per listener */
 #define STACK_BYTES    (512u << 10)
 #define TICK_NS	       1000000
@@ -515,6 +516,7 @@ int notify_serve(struct container *container, int fd)
 	CLEANUP_FD int owned = fd;
 	CLEANUP_FREE struct listener *listener = calloc(1, sizeof(*listener));
 	struct notify *door;
+	unsigned listeners = 0;
 	uint64_t no_call = 0;
 	int r = 0;
 
@@ -541,7 +543,11 @@ int notify_serve(struct container *container, int fd)
 	listener->fd = fd;
 	atomic_store(&listener->want, 1);
 	pthread_mutex_lock(&door->lock);
-	r = atomic_load(&door->stopping) ? -ESHUTDOWN : receiver_start(listener);
+	for (struct listener *l = door->listeners; l; l = l->next)
+		listeners++;
+	r = atomic_load(&door->stopping)     ? -ESHUTDOWN
+	    : listeners >= LISTENERS_MAX ? -EUSERS
+					     : receiver_start(listener);
 	if (!r) {
 		listener->next = door->listeners;
 		door->listeners = STEAL_PTR(listener);
