@@ -10,6 +10,9 @@ data=$(new_dir doors)
 prints "the probes of all doors" '^all agree$' cached "$data" \
 	-v "$LIB/../guest/doors.sh:/doors.sh:ro" --annotation danaus.cache=4m $IMAGE_FULL bash /doors.sh
 
+prints "bash, coreutils, tar" '^the same$' cached "$(new_dir shell)" \
+	-v "$LIB/../guest/shell.sh:/shell.sh:ro" $IMAGE_FULL bash /shell.sh /data
+
 data=$(new_dir sqlite)
 prints "SQLite, killed writers" '^whole$' cached "$data" -v "$LIB/../guest/sqlite.py:/sqlite.py:ro" \
 	$IMAGE_FULL python3 /sqlite.py /data 5
