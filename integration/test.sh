@@ -13,7 +13,7 @@ usage() {
 		  --only      runs this step (and what it needs) alone; may be repeated; a prefix will do
 		  --dir       works there instead of in a new directory, and keeps it (a second run is faster)
 		  --retry     what fails runs once more; when it passes then, the summary calls it unsteady
-		  --nightly   fuzzes for 60 s each and runs what is too long for every change
+		  --nightly   fuzzes for 10 minutes each and runs what is too long for every change
 		  --keep      keeps the directory
 	U
 }
@@ -87,22 +87,36 @@ step_asan() {
 }
 # Not halt_on_error: a process that serves its own mount would wait for itself when it is ended there
 step_tsan() { TSAN_OPTIONS=halt_on_error=0 sanitized tsan -Db_sanitize=thread; }
+fuzz_one() { # PROGRAM: a minute from the kept corpus; what it finds goes to the log
+	local name=${1##*/fuzz_} seconds=60 code found
+	[ "$DANAUS_NIGHTLY" = 0 ] || seconds=600
+	mkdir -p "$work/corpus/$name"
+	(cd "$work/corpus" && "$1" -max_total_time=$seconds -seed=1 -timeout=20 -print_final_stats=1 \
+		-artifact_prefix="$work/logs/$name-" "$work/corpus/$name" "$SRC/tests/fuzz/corpus/$name") \
+		> "$work/logs/fuzz-$name.log" 2>&1
+	code=$?
+	echo "== $name: exit code $code"
+	tail -n $((code ? 80 : 12)) "$work/logs/fuzz-$name.log"
+	[ $code != 0 ] || return 0
+	for found in "$work/logs/$name"-*; do
+		[ ! -f "$found" ] || { echo "input ${found##*/}, base64:"; base64 "$found"; }
+	done
+	return $code
+}
 step_fuzz() {
 	[ -d "$work/build-fuzz" ] || CC=clang meson setup "$work/build-fuzz" "$SRC" -Dfuzz=enabled \
 		-Db_lundef=false -Db_sanitize=address,undefined -Dbuildtype=debug -Doptimization=1 || return
 	ninja -C "$work/build-fuzz" || return
-	# A fixed seed and count: a change is judged by the same inputs each time.
-	local f name bound="-runs=20000 -seed=1"
-	[ "$DANAUS_NIGHTLY" = 0 ] || bound="-max_total_time=60"
+	# From nothing but the kept corpus and with a fixed seed: a change is judged by much the same inputs.
+	local f running=0 code=0
+	rm -rf "$work/corpus" "$work"/logs/*-{crash,leak,timeout,oom,slow-unit}-*
 	for f in "$work"/build-fuzz/tests/fuzz_*; do
 		[ -f "$f" ] && [ -x "$f" ] || continue
-		name=${f##*/fuzz_}
-		mkdir -p "$work/corpus/$name"
-		echo "== $name"
-		# shellcheck disable=SC2086
-		(cd "$work/corpus" && "$f" $bound -timeout=20 -artifact_prefix="$work/logs/" "$work/corpus/$name" \
-			"$SRC/tests/fuzz/corpus/$name" 2>&1 | tail -n 40; exit "${PIPESTATUS[0]}") || return
+		[ $running -lt 2 ] || { wait -n || code=1; running=$((running - 1)); }
+		fuzz_one "$f" & running=$((running + 1))
 	done
+	while [ $running -gt 0 ]; do wait -n || code=1; running=$((running - 1)); done
+	return $code
 }
 step_case() {
 	local file=$SRC/integration/cases/$1.sh needs
