@@ -33,7 +33,7 @@ program_python() { # SUITES EXPECTED
 	local suites=$1 expected=$2 d new plain_data
 	shift 2
 	plain_data=$(new_dir python-plain)
-	local inside="cd /data && export TMPDIR=/data HOME=/data && timeout 300 python3 -m test --timeout 200 \
+	local inside="cd /data && export TMPDIR=/data HOME=/data && timeout 500 python3 -m test --timeout 400 \
 		--junit-xml /tmp/results.xml $suites > /tmp/log 2>&1; cat /tmp/log; echo; echo '--results--'; cat /tmp/results.xml"
 	plain -v "$plain_data:/data" $IMAGE_FULL sh -c "$inside" > "$CASE_DIR/python.plain" &
 	run "$@" $IMAGE_FULL sh -c "$inside" > "$CASE_DIR/python.danaus"
