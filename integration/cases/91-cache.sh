@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-# A cache over a host directory: the doors see one content, two containers of a pool do, SQLite
-# survives killed writers, fio verifies what it reads, and the budget holds.
+# A cache over a host directory: the doors see one content, two containers of a pool do, git, SQLite
+# with killed writers and PostgreSQL work, and fio verifies what it reads through less cache than data.
 # image: full small
 # seconds: 300
 . "$LIB/case.sh"
+. "$LIB/programs.sh"
 cached() { local dir=$1; shift; run --annotation "danaus.mount=/data=cache:[local:$dir]" "$@"; }
 
 data=$(new_dir doors)
 prints "the probes of all doors" '^all agree$' cached "$data" \
 	-v "$LIB/../guest/doors.sh:/doors.sh:ro" --annotation danaus.cache=4m $IMAGE_FULL bash /doors.sh
 
-prints "bash, coreutils, tar" '^the same$' cached "$(new_dir shell)" \
-	-v "$LIB/../guest/shell.sh:/shell.sh:ro" $IMAGE_FULL bash /shell.sh /data
+program_shell --annotation "danaus.mount=/data=cache:[local:$(new_dir shell)]"
+program_git --annotation "danaus.mount=/data=cache:[local:$(new_dir git)]" --annotation danaus.cache=24m
+data=$(new_dir postgres)
+chown 101:101 "$data"
+program_postgres 5 --annotation "danaus.mount=/data=cache:[local:$data]" --annotation danaus.cache=24m
 
 data=$(new_dir sqlite)
 prints "SQLite, killed writers" '^whole$' cached "$data" -v "$LIB/../guest/sqlite.py:/sqlite.py:ro" \
