@@ -74,10 +74,14 @@ program_stress() { # STRESSORS EXPECTED
 	local stressors=$1 expected=$2 new plain_data inside
 	shift 2
 	plain_data=$(new_dir stress-plain)
+	# A stressor killed at the end of its time has not always noted its last operation: no matter of files.
 	inside='cd /data; for s in '$stressors'; do
 		mkdir -p /data/$s; stress-ng --temp-path /data/$s --$s 2 --timeout '${STRESS_SECONDS:-1}'s --verify --hdd-bytes 8m --iomix-bytes 8m \
-			--copy-file-bytes 128m --fallocate-bytes 8m --sync-file-bytes 4m > /tmp/log 2>&1 && echo "ok $s" ||
-			{ echo "bad $s"; sed "s/^/LOG $s: /" /tmp/log | grep -iE "fail|error|inconsist|abort" | head -n 8; }; rm -rf /data/$s; done'
+			--copy-file-bytes 128m --fallocate-bytes 8m --sync-file-bytes 4m > /tmp/log 2>&1
+		code=$?; sed -i -E "/bogo-ops counter|metrics-check/{w /tmp/uncounted
+			d}" /tmp/log
+		if [ $code = 0 ] || { [ -s /tmp/uncounted ] && ! grep -qE "stress-ng: (fail|error):" /tmp/log; }; then echo "ok $s"
+		else echo "bad $s"; sed "s/^/LOG $s: /" /tmp/log | grep -iE "fail|error|inconsist|abort" | head -n 8; fi; rm -rf /data/$s; done'
 	plain -v "$plain_data:/data" $IMAGE_FULL bash -c "$inside" > "$CASE_DIR/stress.plain" &
 	run "$@" $IMAGE_FULL bash -c "$inside" > "$CASE_DIR/stress.danaus"
 	wait
