@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Breaks one line at a time (the table integration/mutations) in a copy of the sources and runs the one
-# step that must turn red then. Prints those that stay green; fails when there is one. As test.sh: root.
+# step that must turn red then, and that is green without it. Prints those that stay green; fails when
+# there is one. As test.sh: root.
 #   mutate.sh [--dir DIR] [STEP]...
 set -uo pipefail
 SRC=$(cd "$(dirname "$0")/.." && pwd)
@@ -24,6 +25,7 @@ run() { # STEP
 	esac > "$dir/log" 2>&1
 }
 green=() tried=0
+declare -A sound
 while read -r step file expression; do
 	[[ $step != '#'* ]] || continue
 	[ $# = 0 ] || [[ " $* " == *" $step "* ]] || continue
@@ -32,6 +34,12 @@ while read -r step file expression; do
 		green+=("$step")
 		continue
 	fi
+	if [ -z "${sound[$step]:-}" ] && ! run "$step"; then
+		echo "UNFIT  $step: red without a change"
+		green+=("$step")
+		continue
+	fi
+	sound[$step]=1
 	cat "$dir/changed" > "$dir/src/$file"
 	tried=$((tried + 1))
 	if run "$step"; then
@@ -41,7 +49,7 @@ while read -r step file expression; do
 		echo "BROKEN $step: does not build"
 		green+=("$step")
 	else
-		echo "red    $step: $(grep -m 1 -E '^ *(FAIL: |\[ *FAILED)|not ok|Fail: ' "$dir/log" | cut -c1-120)"
+		echo "red    $step: $(grep -m 1 -E '^ *(FAIL: |\[ *FAILED)|not ok|Fail: |: failed: ' "$dir/log" | cut -c1-120)"
 	fi
 	cat "$SRC/$file" > "$dir/src/$file"
 done < "$SRC/integration/mutations"

@@ -44,6 +44,7 @@ if [ "${DANAUS_HYBRID:-0}" = 0 ] && mountpoint -q /sys/fs/cgroup/unified; then
 fi
 ip link set lo up
 
+export PATH=/usr/local/sbin:/usr/local/bin:$PATH # what is installed there
 export HOME=$CASE_DIR/home
 export CONTAINERS_CONF=$work/conf/containers.conf
 export CONTAINERS_STORAGE_CONF=$work/conf/storage.conf
