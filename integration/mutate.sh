@@ -14,7 +14,7 @@ trap '[ -z "$own" ] || rm -rf --one-file-system "$dir"' EXIT
 mkdir -p "$dir"
 rm -rf "$dir/src"
 mkdir "$dir/src"
-git -C "$SRC" ls-files -z | tar -C "$SRC" --null -T - -c | tar -C "$dir/src" -x || exit 1
+git -C "$SRC" ls-files -z | tar -C "$SRC" --null -T - -c | tar -C "$dir/src" -xm || exit 1
 
 run() { # STEP
 	case $1 in
