@@ -221,6 +221,26 @@ static void become_writer(const struct vctx *ctx, struct vnode *node)
 	}
 }
 
+/* The write into a file that has a window: what few bytes it brings are there for the next reader. The
+ * program may change its memory meanwhile: file and window get the same copy of it. */
+static ssize_t write_through_window(struct vctx *ctx, struct vfile *file, const struct iovec *iov,
+				    uint64_t offset, uint64_t *ret_end)
+{
+	static __thread char own[WINDOW_WRITE_MAX];
+	struct window_write write = {
+	    .data = iov->iov_base, .len_bytes = iov->iov_len, .offset = offset};
+	struct windows *windows = vfs_of(file->node)->windows;
+	struct iovec copy = *iov;
+	ssize_t n;
+
+	if (ctx->tenant_buffers)
+		write.data = copy.iov_base = memcpy(own, iov->iov_base, iov->iov_len);
+	window_write_begin(windows, file->node, &write);
+	n = ls_write(file->node->instance->ls, file->wr->file, &copy, 1, offset, false, ret_end);
+	window_write_end(windows, file->node, &write, n > 0 ? n : 0, n > 0 ? *ret_end : 0);
+	return n;
+}
+
 static ssize_t write_out(struct vctx *ctx, struct vfile *file, const struct iovec *iov, int niov,
 			 uint64_t offset, uint64_t len_bytes, bool append, uint64_t *ret_end)
 {
@@ -243,12 +263,18 @@ static ssize_t write_out(struct vctx *ctx, struct vfile *file, const struct iove
 		vnode_touched(node);
 		return n;
 	}
-	window_change_begin(windows, node, append ? VFS_AT_POSITION : offset,
-			    append ? UINT64_MAX : len_bytes);
-	/* where an append went costs a system call: asked for only if somebody wants to know */
-	n = ls_write(node->instance->ls, file->wr->file, iov, niov, offset, append,
-		     ret_end || atomic_load(&node->window.pane) ? &after : NULL);
-	window_change_end(windows, node, n > 0 ? after : 0, false);
+	if (!append && niov == 1 && iov->iov_len <= WINDOW_WRITE_MAX &&
+	    atomic_load_explicit(&node->window.pane, memory_order_relaxed)) {
+		n = write_through_window(ctx, file, iov, offset, &after);
+	} else {
+		window_change_begin(windows, node, append ? VFS_AT_POSITION : offset,
+				    append ? UINT64_MAX : len_bytes);
+		/* where an append went costs a system call: asked for only if somebody wants to
+		 * know */
+		n = ls_write(node->instance->ls, file->wr->file, iov, niov, offset, append,
+			     ret_end || atomic_load(&node->window.pane) ? &after : NULL);
+		window_change_end(windows, node, n > 0 ? after : 0, false);
+	}
 	if (n > 0 && ret_end)
 		*ret_end = after;
 	vnode_touched(node);

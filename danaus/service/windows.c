@@ -21,6 +21,8 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
+_Static_assert(WINDOW_PAGE_BYTES == WINDOW_PAGE, "windows.h");
+
 #define SLACK_BYTES (1u << 20) /* room for the file to grow into */
 #define RECENT_NS   50000000   /* two changes within it may bear the same time */
 #define NS_PER_S    1000000000ll
@@ -37,6 +39,7 @@ struct pane {
 	struct attr attr; /* at the last check */
 	bool recent;	  /* attr's time was too young to tell two changes apart */
 	uint64_t used;	  /* the clock's value at the last fill */
+	uint64_t serial;  /* no other pane of the pool has it; never 0 */
 	struct list list;
 };
 
@@ -47,7 +50,7 @@ struct windows {
 	bool running, ending;
 	struct list panes;
 	unsigned count;
-	uint64_t budget, bytes, clock;
+	uint64_t budget, bytes, clock, serial;
 };
 
 int windows_new(struct windows **ret)
@@ -337,6 +340,7 @@ int window_use(struct windows *windows, struct vnode *node, uint64_t size, int *
 			pane = made;
 			made = NULL;
 			pane->used = windows->clock;
+			pane->serial = ++windows->serial;
 			list_add_tail(&windows->panes, &pane->list);
 			if (!windows->count++)
 				pthread_cond_signal(&windows->wake);
@@ -471,49 +475,104 @@ void window_fill(struct windows *windows, struct vnode *node, uint32_t token,
 	pthread_mutex_unlock(&windows->lock);
 }
 
-void window_change_begin(struct windows *windows, struct vnode *node, uint64_t offset,
-			 uint64_t len_bytes)
+/* Under the lock. Bits of the first 32 pages in ret_was_valid. */
+static void void_pages(struct windows *windows, struct pane *pane, uint64_t offset,
+		       uint64_t len_bytes, uint32_t *ret_was_valid)
 {
-	struct pane *pane;
-	uint64_t first, last, most, size;
+	uint64_t size = atomic_load(&pane->window->size), capacity = pane->window->capacity;
+	/* no page beyond the size is valid */
+	uint64_t most = (size < capacity ? size / WINDOW_PAGE + 1 : capacity / WINDOW_PAGE);
+	uint64_t first, last;
 
-	atomic_fetch_add(&node->window.begun, 1);
-	if (!pane_of(node))
+	if (offset == VFS_AT_POSITION)
+		offset = size;
+	first = offset / WINDOW_PAGE;
+	last = len_bytes > UINT64_MAX - WINDOW_PAGE - offset
+		   ? most
+		   : (offset + len_bytes) / WINDOW_PAGE + 1;
+	last = last < most ? last : most;
+	*ret_was_valid = 0;
+	if (first < last && last - first > 64) {
+		clear_all(windows, pane);
 		return;
+	}
+	for (uint64_t page = first; page < last; page++) {
+		uint64_t bit = 1ull << (page % 64);
+
+		if (!(atomic_fetch_and(&pane->window->valid[page / 64], ~bit) & bit))
+			continue;
+		pane->bytes -= WINDOW_PAGE;
+		windows->bytes -= WINDOW_PAGE;
+		if (page - first < 32)
+			*ret_was_valid |= 1u << (page - first);
+	}
+	atomic_fetch_add(&pane->window->changes, 1);
+}
+
+/* The pane's serial, 0: none. */
+static uint64_t change_begin(struct windows *windows, struct vnode *node, uint64_t offset,
+			     uint64_t len_bytes, uint32_t *ret_begun, uint32_t *ret_was_valid)
+{
+	uint64_t serial = 0;
+	struct pane *pane;
+
+	*ret_begun = atomic_fetch_add(&node->window.begun, 1) + 1;
+	if (!pane_of(node))
+		return 0;
 	pthread_mutex_lock(&windows->lock);
 	pane = pane_of(node);
 	if (pane) {
 		pane->touched = true;
-		size = atomic_load(&pane->window->size);
-		if (offset == VFS_AT_POSITION)
-			offset = size;
-		/* no page beyond the size is valid */
-		most =
-		    (size < pane->window->capacity ? size : pane->window->capacity) / WINDOW_PAGE +
-		    1;
-		first = offset / WINDOW_PAGE;
-		last = len_bytes > UINT64_MAX - WINDOW_PAGE - offset
-			   ? most
-			   : (offset + len_bytes) / WINDOW_PAGE + 1;
-		last = last < most ? last : most;
-		if (last > pane->window->capacity / WINDOW_PAGE)
-			last = pane->window->capacity / WINDOW_PAGE;
-		if (first < last && last - first > 64) {
-			clear_all(windows, pane);
-		} else {
-			for (; first < last; first++) {
-				uint64_t bit = 1ull << (first % 64);
-
-				if (atomic_fetch_and(&pane->window->valid[first / 64], ~bit) &
-				    bit) {
-					pane->bytes -= WINDOW_PAGE;
-					windows->bytes -= WINDOW_PAGE;
-				}
-			}
-			atomic_fetch_add(&pane->window->changes, 1);
-		}
+		serial = pane->serial;
+		void_pages(windows, pane, offset, len_bytes, ret_was_valid);
 	}
 	pthread_mutex_unlock(&windows->lock);
+	return serial;
+}
+
+void window_change_begin(struct windows *windows, struct vnode *node, uint64_t offset,
+			 uint64_t len_bytes)
+{
+	uint32_t begun, was_valid;
+
+	change_begin(windows, node, offset, len_bytes, &begun, &was_valid);
+}
+
+void window_write_begin(struct windows *windows, struct vnode *node, struct window_write *write)
+{
+	write->was_valid = 0;
+	write->pane_serial = change_begin(windows, node, write->offset, write->len_bytes,
+					  &write->begun, &write->was_valid);
+}
+
+/* Under the lock, after the write and before it counts as ended. When it was the only change since
+ * it began, its pages are what they were but for its bytes. */
+static void refill(struct windows *windows, struct pane *pane, const struct window_write *write)
+{
+	uint64_t first = write->offset / WINDOW_PAGE, end = write->offset + write->len_bytes;
+	struct window *window = pane->window;
+	struct vnode *node = pane->node;
+
+	if (pane->serial != write->pane_serial || atomic_load(&node->face_writers) ||
+	    atomic_load(&node->window.begun) != write->begun ||
+	    atomic_load(&node->window.ended) != write->begun - 1)
+		return;
+	for (unsigned i = 0; write->was_valid >> i; i++) {
+		uint64_t page = first + i, from = page * WINDOW_PAGE, to = from + WINDOW_PAGE;
+		uint64_t bit = 1ull << (page % 64);
+
+		if (!(write->was_valid >> i & 1) || windows->bytes + WINDOW_PAGE > windows->budget)
+			continue;
+		/* What was valid before has kept its place and its bytes. */
+		from = from > write->offset ? from : write->offset;
+		to = to < end ? to : end;
+		if (from < to)
+			memcpy((char *)window + window->pages_offset + from,
+			       (const char *)write->data + (from - write->offset), to - from);
+		atomic_fetch_or(&window->valid[page / 64], bit);
+		pane->bytes += WINDOW_PAGE;
+		windows->bytes += WINDOW_PAGE;
+	}
 }
 
 void window_change_end(struct windows *windows, struct vnode *node, uint64_t size_after,
@@ -529,4 +588,16 @@ void window_change_end(struct windows *windows, struct vnode *node, uint64_t siz
 		pthread_mutex_unlock(&windows->lock);
 	}
 	atomic_fetch_add(&node->window.ended, 1);
+}
+
+void window_write_end(struct windows *windows, struct vnode *node, const struct window_write *write,
+		      size_t written_bytes, uint64_t size_after)
+{
+	if (write->was_valid && written_bytes == write->len_bytes) {
+		pthread_mutex_lock(&windows->lock);
+		if (pane_of(node))
+			refill(windows, pane_of(node), write);
+		pthread_mutex_unlock(&windows->lock);
+	}
+	window_change_end(windows, node, size_after, false);
 }

@@ -10,6 +10,7 @@
 #include "danaus/service/vfs.h"
 
 #define WINDOWS_CHECK_NS 500000000u
+#define WINDOW_PAGE_BYTES 4096u
 #define WINDOWS_MAX	 256u	       /* windows of a pool */
 #define WINDOW_MAX_BYTES (16ull << 30) /* a larger file gets none */
 
@@ -61,5 +62,24 @@ void window_change_begin(struct windows *windows, struct vnode *node, uint64_t o
 			 uint64_t len_bytes);
 void window_change_end(struct windows *windows, struct vnode *node, uint64_t size_after,
 		       bool exactly);
+
+/* A write of few bytes, which goes into the window as well: what others read next is what one
+ * writes most. */
+#define WINDOW_WRITE_MAX (4 * WINDOW_PAGE_BYTES)
+struct window_write {
+	/* In: memory that nobody else writes, and where it goes. */
+	const void *data;
+	size_t len_bytes; /* at most WINDOW_WRITE_MAX */
+	uint64_t offset;
+	/* windows.c's own. */
+	uint64_t pane_serial;
+	uint32_t begun;
+	uint32_t was_valid; /* a bit per page, from the first one that the write touches */
+};
+
+/* As the two above. written: what of data was written. */
+void window_write_begin(struct windows *windows, struct vnode *node, struct window_write *write);
+void window_write_end(struct windows *windows, struct vnode *node, const struct window_write *write,
+		      size_t written_bytes, uint64_t size_after);
 /* The inode goes. */
 void window_drop(struct windows *windows, struct vnode *node);
