@@ -107,6 +107,27 @@ static void a_page_is_there_after_its_second_read(void **state)
 	view_end(&v);
 }
 
+static void much_read_pages_bring_their_neighbours(void **state)
+{
+	struct view v;
+	char page[WINDOW_PAGE];
+
+	view_start(&v);
+	for (int i = 0; i < 3; i++) {
+		get(&v, 0, page, sizeof(page));
+		get(&v, 2 * WINDOW_PAGE, page, sizeof(page));
+	}
+	assert_false(look(&v, 1 * WINDOW_PAGE, page, 1));
+	do { /* a check may void them */
+		for (int i = 0; i < 4; i++)
+			get(&v, i * WINDOW_PAGE, page, sizeof(page));
+	} while (!look(&v, (PAGES - 1) * WINDOW_PAGE, page, sizeof(page)));
+	assert_int_equal(page[0], 'a' + PAGES - 1);
+	assert_true(look(&v, 5 * WINDOW_PAGE, page, sizeof(page)));
+	assert_int_equal(page[WINDOW_PAGE - 1], 'a' + 5);
+	view_end(&v);
+}
+
 static void nobody_but_the_service_writes_it(void **state)
 {
 	struct view v;
@@ -382,6 +403,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_page_is_there_after_its_second_read),
+	    cmocka_unit_test(much_read_pages_bring_their_neighbours),
 	    cmocka_unit_test(nobody_but_the_service_writes_it),
 	    cmocka_unit_test(our_own_changes_are_seen_at_once),
 	    cmocka_unit_test(a_change_from_outside_voids_it),

@@ -39,8 +39,8 @@ struct vctx {
 	atomic_bool *cancel;  /* NULL, or becomes true when the caller went away or got a signal:
 			       * a blocked call ends with -EINTR; the one who sets it calls
 			       * vfs_cancel() */
-	bool tenant_buffers;  /* what is read goes to memory that the program may write at any time:
-			       * nothing is kept out of it */
+	bool tenant_buffers;  /* data is in memory that the program may write at any time: nothing
+			       * is kept out of it */
 	char *leave;	      /* NULL, or room for WIRE_PATH_MAX bytes: see -EREMCHG below */
 	bool leave_second;    /* out: with -EREMCHG of vfs_link() or vfs_rename(), the path that
 			       * leaves is that of `new` */

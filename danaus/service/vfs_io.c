@@ -121,27 +121,21 @@ static void end(struct vfile *file, int locked, bool moved, uint64_t position)
 	pthread_mutex_unlock(&file->position_lock);
 }
 
-/* What was read goes into the window, for others as well. Not out of memory that the program may have
- * changed since: then it is read again. */
-static void keep_read(const struct vctx *ctx, struct vfile *file, uint32_t token,
-		      const struct iovec *iov, int niov, uint64_t offset, size_t len_bytes)
+/* What is read again and again goes into the window, for others as well. Never out of memory that the
+ * program may have changed since, and more of it where much is read: it is read once more. */
+static void keep_read(struct vfile *file, uint32_t token, uint64_t offset, uint64_t len_bytes)
 {
 	struct windows *windows = vfs_of(file->node)->windows;
 	CLEANUP_FREE char *own = NULL;
-	struct iovec again;
+	struct iovec iov;
 
-	if (ctx->tenant_buffers) {
-		if (!window_wants(windows, file->node, token, offset, len_bytes))
-			return;
-		own = malloc(len_bytes);
-		again = (struct iovec){own, len_bytes};
-		if (!own || ls_read(file->node->instance->ls, file->rd->file, &again, 1, offset) !=
-				(ssize_t)len_bytes)
-			return;
-		iov = &again;
-		niov = 1;
-	}
-	window_fill(windows, file->node, token, iov, niov, offset, len_bytes);
+	if (!window_wants(windows, file->node, token, &offset, &len_bytes))
+		return;
+	own = malloc(len_bytes);
+	iov = (struct iovec){own, len_bytes};
+	if (own && ls_read(file->node->instance->ls, file->rd->file, &iov, 1, offset) ==
+		       (ssize_t)len_bytes)
+		window_fill(windows, file->node, token, own, offset, len_bytes);
 }
 
 ssize_t vfs_read(struct vctx *ctx, struct vfile *file, const struct iovec *iov, int niov,
@@ -169,7 +163,7 @@ ssize_t vfs_read(struct vctx *ctx, struct vfile *file, const struct iovec *iov, 
 		n = ls_read(node->instance->ls, file->rd->file, iov, niov, offset);
 		if (n > 0 && quiet &&
 		    atomic_load_explicit(&node->window.pane, memory_order_relaxed))
-			keep_read(ctx, file, token, iov, niov, offset, n);
+			keep_read(file, token, offset, n);
 	}
 	end(file, locked, n > 0, offset + (n > 0 ? n : 0));
 	if (n > 0 && atomic_load_explicit(&node->atime_moves, memory_order_relaxed) &&

@@ -23,6 +23,7 @@
 
 _Static_assert(WINDOW_PAGE_BYTES == WINDOW_PAGE, "windows.h");
 
+#define CHUNK_PAGES 16u /* of 64 bits; what one fill brings where a quarter of it was read */
 #define SLACK_BYTES (1u << 20) /* room for the file to grow into */
 #define RECENT_NS   50000000   /* two changes within it may bear the same time */
 #define NS_PER_S    1000000000ll
@@ -376,38 +377,28 @@ void window_unuse(struct windows *windows, struct vnode *node)
 	pthread_mutex_unlock(&windows->lock);
 }
 
-/* One page from the buffers, starting skip bytes into them. */
-static void copy_out(char *to, const struct iovec *iov, int niov, uint64_t skip, size_t len)
+/* More than a few pages of its chunk were read. */
+static bool chunk_is_warm(const struct pane *pane, uint64_t page)
 {
-	for (int i = 0; i < niov && len; i++) {
-		size_t n;
+	uint64_t seen = pane->seen[page / 64] >> (page % 64 & ~(CHUNK_PAGES - 1ull));
 
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		n = iov[i].iov_len - skip < len ? iov[i].iov_len - skip : len;
-		memcpy(to, (const char *)iov[i].iov_base + skip, n);
-		to += n;
-		len -= n;
-		skip = 0;
-	}
+	return __builtin_popcountll(seen & ((1u << CHUNK_PAGES) - 1)) >= CHUNK_PAGES / 4;
 }
 
-static void fill_page(struct windows *windows, struct pane *pane, uint64_t page,
-		      const struct iovec *iov, int niov, uint64_t skip, size_t len)
+static void fill_page(struct windows *windows, struct pane *pane, uint64_t page, const char *data,
+		      size_t len)
 {
 	struct window *window = pane->window;
 	char *to = (char *)window + window->pages_offset + page * WINDOW_PAGE;
 	uint64_t bit = 1ull << (page % 64);
 
-	if (!(pane->seen[page / 64] & bit)) {
+	if (!(pane->seen[page / 64] & bit) && !chunk_is_warm(pane, page)) {
 		pane->seen[page / 64] |= bit;
 		return;
 	}
 	if ((atomic_load(&window->valid[page / 64]) & bit) || !make_room(windows, pane))
 		return;
-	copy_out(to, iov, niov, skip, len);
+	memcpy(to, data, len);
 	/* when the file grows by a hole, this is it */
 	memset(to + len, 0, WINDOW_PAGE - len);
 	atomic_fetch_or(&window->valid[page / 64], bit);
@@ -439,30 +430,45 @@ static struct pane *pane_to_fill(struct vnode *node, uint32_t token)
 		   : NULL;
 }
 
-bool window_wants(struct windows *windows, struct vnode *node, uint32_t token, uint64_t offset,
-		  uint64_t len_bytes)
+/* The whole of a warm chunk instead of a read inside of it. */
+static void widen(const struct pane *pane, uint64_t *offset, uint64_t *len_bytes)
 {
-	uint64_t first = (offset + WINDOW_PAGE - 1) / WINDOW_PAGE, end = offset + len_bytes, page;
+	const uint64_t chunk = CHUNK_PAGES * WINDOW_PAGE;
+	uint64_t size = atomic_load(&pane->window->size), from = *offset / chunk * chunk;
+
+	if (*offset + *len_bytes > from + chunk || *offset + *len_bytes > size ||
+	    !chunk_is_warm(pane, *offset / WINDOW_PAGE))
+		return;
+	*offset = from;
+	*len_bytes = size - from < chunk ? size - from : chunk;
+}
+
+bool window_wants(struct windows *windows, struct vnode *node, uint32_t token, uint64_t *offset,
+		  uint64_t *len_bytes)
+{
+	uint64_t first = (*offset + WINDOW_PAGE - 1) / WINDOW_PAGE, end = *offset + *len_bytes;
 	struct pane *pane;
 	bool wants = false;
 
 	pthread_mutex_lock(&windows->lock);
 	pane = pane_to_fill(node, token);
-	for (page = first; pane && !wants && page_bytes(pane, page, end); page++) {
+	for (uint64_t page = first; pane && !wants && page_bytes(pane, page, end); page++) {
 		uint64_t bit = 1ull << (page % 64);
 
 		wants = (pane->seen[page / 64] & bit) &&
 			!(atomic_load(&pane->window->valid[page / 64]) & bit) &&
 			make_room(windows, pane);
 	}
-	for (page = first; pane && !wants && page_bytes(pane, page, end); page++)
+	for (uint64_t page = first; pane && !wants && page_bytes(pane, page, end); page++)
 		pane->seen[page / 64] |= 1ull << (page % 64);
+	if (wants)
+		widen(pane, offset, len_bytes);
 	pthread_mutex_unlock(&windows->lock);
 	return wants;
 }
 
 void window_fill(struct windows *windows, struct vnode *node, uint32_t token,
-		 const struct iovec *iov, int niov, uint64_t offset, uint64_t len_bytes)
+		 const void *data, uint64_t offset, uint64_t len_bytes)
 {
 	uint64_t page = (offset + WINDOW_PAGE - 1) / WINDOW_PAGE;
 	struct pane *pane;
@@ -471,7 +477,8 @@ void window_fill(struct windows *windows, struct vnode *node, uint32_t token,
 	pthread_mutex_lock(&windows->lock);
 	pane = pane_to_fill(node, token);
 	for (; pane && (len = page_bytes(pane, page, offset + len_bytes)); page++)
-		fill_page(windows, pane, page, iov, niov, page * WINDOW_PAGE - offset, len);
+		fill_page(windows, pane, page,
+			  (const char *)data + (page * WINDOW_PAGE - offset), len);
 	pthread_mutex_unlock(&windows->lock);
 }
 

@@ -48,12 +48,13 @@ static inline bool window_fill_begin(struct vnode_window *w, uint32_t *ret_token
 	*ret_token = atomic_load(&w->begun);
 	return *ret_token == ended;
 }
-/* iov is memory that nobody else writes: others will read what is in it. */
+/* data is memory that nobody else writes: others will read what is in it. */
 void window_fill(struct windows *windows, struct vnode *node, uint32_t token,
-		 const struct iovec *iov, int niov, uint64_t offset, uint64_t len_bytes);
-/* Whether window_fill() would keep something of that read; if not, the read is remembered. */
-bool window_wants(struct windows *windows, struct vnode *node, uint32_t token, uint64_t offset,
-		  uint64_t len_bytes);
+		 const void *data, uint64_t offset, uint64_t len_bytes);
+/* Whether window_fill() would keep something of that read; if not, the read is remembered. The range
+ * becomes what it would rather have: more, where much was read around it. */
+bool window_wants(struct windows *windows, struct vnode *node, uint32_t token, uint64_t *offset,
+		  uint64_t *len_bytes);
 
 /* Around each change of the data in [offset, offset + len) (len UINT64_MAX: to the end; offset
  * VFS_AT_POSITION: at the end, an append). size_after:

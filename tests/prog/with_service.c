@@ -135,7 +135,7 @@ static int attach(int control, pid_t pid, int *fds, unsigned *nfds, json_t **ret
 	    ask(control,
 		json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:o, s:i}", "op", "attach", "id", "test",
 			  "dir", dir, "pid", (int)pid, "fd_base", FD_BASE, "light_limit",
-			  LIGHT_LIMIT, "volumes", volumes, "cache_bytes", 64 << 20),
+			  LIGHT_LIMIT, "volumes", volumes, "cache_bytes", 256 << 20),
 		fds, nfds);
 	*ret_targets = json_object_get(answer, "mounts");
 	return 0;
