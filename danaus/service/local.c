@@ -3,7 +3,7 @@
  * nodes. Every lookup is of one plain name in one directory and never follows a link; what is
  * mounted below the source when it is opened is there, as in a recursive bind mount. Operations run
  * with the caller's identity, so that the host's kernel itself decides. Any thread. */
-#include "danaus/service/local_node.h"
+#include "danaus/service/local_map.h"
 
 #include <errno.h>
 #include <linux/capability.h>
@@ -307,6 +307,7 @@ static int local_setattr(struct libservice *ls, const struct cred *cred, struct 
 		if (utimensat(node->fd, "", times, AT_EMPTY_PATH) < 0)
 			return -errno;
 	}
+	local_map_expire(node);
 	return ret_attr ? local_getattr(ls, node, NULL, ret_attr) : 0;
 }
 
@@ -372,10 +373,12 @@ static int local_syncfs(struct libservice *ls)
 
 static int local_host_fd(struct libservice *ls, struct ls_node *node)
 {
+	struct local *local = (struct local *)ls;
 	char buf[LOCAL_PROC_NAME_MAX];
-	int fd = openat(((struct local *)ls)->proc_fd, local_proc_name(node->fd, buf),
-			O_PATH | O_CLOEXEC);
+	int fd;
 
+	atomic_store(&local->watched, true);
+	fd = openat(local->proc_fd, local_proc_name(node->fd, buf), O_PATH | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 

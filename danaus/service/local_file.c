@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The local libservice's open files and listings. A file owns one descriptor of the host's; any
  * thread, several at a time. */
-#include "danaus/service/local_node.h"
+#include "danaus/service/local_map.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -83,6 +83,7 @@ static void give_back(struct local *local, struct ls_node *node)
 void local_release(struct libservice *ls, struct ls_file *file)
 {
 	give_back((struct local *)ls, file->node);
+	local_map_free(file);
 	fd_close(file->fd);
 	pthread_mutex_destroy(&file->lock);
 	free(file->entries);
@@ -128,6 +129,30 @@ static ssize_t write_pieces(struct ls_file *file, const char *data, size_t len_b
 	return done ? (ssize_t)done : n;
 }
 
+/* Writes that are small enough for a mapping, and what a mapping must not mix with. */
+static ssize_t write_whole(struct local *local, struct ls_file *file, const struct iovec *iov,
+			   int niov, uint64_t offset)
+{
+	bool small = niov == 1 && iov->iov_len && iov->iov_len <= LOCAL_MAP_WRITE_MAX;
+	uint64_t started;
+	ssize_t n;
+
+	pthread_mutex_lock(&file->node->write_lock);
+	if (small && local_map_write(local, file, iov->iov_base, iov->iov_len, offset)) {
+		n = iov->iov_len;
+	} else {
+		started = small ? local_map_clock() : 0;
+		n = niov == 1 ? pwrite(file->fd, iov->iov_base, iov->iov_len, offset)
+			      : pwritev(file->fd, iov, niov, offset);
+		if (n < 0)
+			n = -errno;
+		else if (small && n > 0)
+			local_map_wrote(file, started, n, offset);
+	}
+	pthread_mutex_unlock(&file->node->write_lock);
+	return n;
+}
+
 ssize_t local_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
 		    uint64_t offset, bool append, uint64_t *ret_end)
 {
@@ -150,13 +175,14 @@ ssize_t local_write(struct libservice *ls, struct ls_file *file, const struct io
 	}
 	if (offset > INT64_MAX)
 		return -EINVAL;
-	if (niov == 1 && !file->direct && offset % PIECE_BYTES + iov->iov_len > PIECE_BYTES) {
-		n = write_pieces(file, iov->iov_base, iov->iov_len, offset);
-	} else {
-		n = niov == 1 ? pwrite(file->fd, iov->iov_base, iov->iov_len, offset)
-			      : pwritev(file->fd, iov, niov, offset);
+	if (file->direct) {
+		n = pwritev(file->fd, iov, niov, offset);
 		if (n < 0)
 			n = -errno;
+	} else if (niov == 1 && offset % PIECE_BYTES + iov->iov_len > PIECE_BYTES) {
+		n = write_pieces(file, iov->iov_base, iov->iov_len, offset);
+	} else {
+		n = write_whole((struct local *)ls, file, iov, niov, offset);
 	}
 	if (n < 0)
 		return n;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the parts of the local libservice share: local.c (tree, nodes, attributes), local_names.c
- * (changes of directories), local_file.c (data and listings), local_xattr.c. */
+ * (changes of directories), local_file.c (data and listings), local_map.c (writes in place),
+ * local_xattr.c. */
 #pragma once
 
 #include <limits.h>
@@ -22,8 +23,11 @@ struct ls_node {
 	mode_t type; /* S_IFMT bits */
 	/* The ctime (ns) at which there was no access ACL; 0: not known. */
 	_Atomic uint64_t no_acl_at;
-	/* Appends, and writes that reach the host in several pieces. */
+	/* Writes: those that reach the host in several pieces or through a mapping are one to all
+	 * others. */
 	pthread_mutex_t write_lock;
+	/* The kernel's clock before the last small write(2); 0: the next one must be one, too. */
+	_Atomic uint64_t written_at;
 };
 
 struct ls_file {
@@ -35,6 +39,9 @@ struct ls_file {
 	char *entries; /* getdents64(2) records not yet delivered */
 	size_t entries_len, entries_at;
 	uint64_t position; /* of the next entry */
+	/* local_map.c's, under node->write_lock */
+	struct local_map *map;
+	uint32_t small_writes;
 };
 
 #define LOCAL_BUCKETS 1024
@@ -44,6 +51,7 @@ struct local {
 	int root_fd; /* the detached copy of the source's mounts */
 	int proc_fd; /* /proc/self/fd: reopening what an O_PATH descriptor names */
 	uint64_t dev;
+	atomic_bool watched; /* a program wants to hear of each write, inotify(7) */
 	struct {
 		pthread_mutex_t lock;
 		struct ls_node *first;

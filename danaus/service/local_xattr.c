@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The local libservice's extended attributes, ACLs included, and what is known about ACLs. Owns
  * nothing; any thread. The host's kernel decides by the caller's identity. */
-#include "danaus/service/local_node.h"
+#include "danaus/service/local_map.h"
 
 #include <errno.h>
 #include <linux/xattr.h>
@@ -69,6 +69,7 @@ int local_setxattr(struct libservice *ls, const struct cred *cred, struct ls_nod
 		return r;
 	if (setxattr(path.text, name, value, len_bytes, flags) < 0)
 		return -errno;
+	local_map_expire(node);
 	if (!strcmp(name, XATTR_NAME_POSIX_ACL_ACCESS))
 		atomic_store_explicit(&node->no_acl_at, 0, memory_order_relaxed);
 	return 0;

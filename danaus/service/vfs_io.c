@@ -227,9 +227,9 @@ static ssize_t write_through_window(struct vctx *ctx, struct vfile *file, const 
 	struct iovec copy = *iov;
 	ssize_t n;
 
-	if (ctx->tenant_buffers)
-		write.data = copy.iov_base = memcpy(own, iov->iov_base, iov->iov_len);
 	window_write_begin(windows, file->node, &write);
+	if (write.was_valid && ctx->tenant_buffers)
+		write.data = copy.iov_base = memcpy(own, iov->iov_base, iov->iov_len);
 	n = ls_write(file->node->instance->ls, file->wr->file, &copy, 1, offset, false, ret_end);
 	window_write_end(windows, file->node, &write, n > 0 ? n : 0, n > 0 ? *ret_end : 0);
 	return n;

@@ -75,7 +75,7 @@ struct window_write {
 	/* windows.c's own. */
 	uint64_t pane_serial;
 	uint32_t begun;
-	uint32_t was_valid; /* a bit per page, from the first one that the write touches */
+	uint32_t was_valid; /* 0: data is not looked at; a bit per page, from the first touched */
 };
 
 /* As the two above. written: what of data was written. */

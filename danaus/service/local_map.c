@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Owns the mappings of open files that are written in place, and SIGBUS. See local_map.h. */
+#include "danaus/service/local_map.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE_BYTES    4096u
+#define CHUNK_PAGES   16u
+#define WRITES_FIRST  32u /* small writes by system calls before a file is mapped */
+#define MAP_BYTES_MIN (1ull << 20)
+#define MAP_BYTES_MAX (64ull << 30) /* its bits: 2 MiB */
+
+struct local_map {
+	char *at;
+	uint64_t bytes;
+	uint64_t written[]; /* a bit per page: most likely in memory, and dirty soon anyway */
+};
+
+static __thread sigjmp_buf *escape; /* of the copy that the thread is in */
+static struct sigaction others;	    /* what SIGBUS did before */
+
+static void on_sigbus(int sig)
+{
+	if (escape)
+		siglongjmp(*escape, 1);
+	sigaction(SIGBUS, &others, NULL); /* not ours: it comes again */
+}
+
+/* A mapped page that is gone ends a copy instead of the process. */
+static void catch_sigbus(void)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	/* The handler jumps out: the signal must not stay blocked. */
+	const struct sigaction action = {.sa_handler = on_sigbus, .sa_flags = SA_NODEFER};
+	struct sigaction now;
+
+	pthread_mutex_lock(&lock);
+	if (sigaction(SIGBUS, NULL, &now) == 0 && now.sa_handler != on_sigbus) {
+		others = now;
+		sigaction(SIGBUS, &action, NULL);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+uint64_t local_map_clock(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + t.tv_nsec;
+}
+
+void local_map_expire(struct ls_node *node)
+{
+	atomic_store_explicit(&node->written_at, 0, memory_order_relaxed);
+}
+
+void local_map_free(struct ls_file *file)
+{
+	if (!file->map)
+		return;
+	munmap(file->map->at, file->map->bytes);
+	free(file->map);
+	file->map = NULL;
+}
+
+/* Where a store to a mapping and write(2) meet in one page cache. */
+static bool is_suitable(int fd)
+{
+	struct statfs fs;
+
+	if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR || fstatfs(fd, &fs) < 0)
+		return false;
+	return fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC ||
+	       fs.f_type == BTRFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC;
+}
+
+/* With room for as much again: what lies beyond the end raises SIGBUS until the file is there. */
+static struct local_map *map_new(int fd)
+{
+	struct local_map *map;
+	struct stat st;
+	uint64_t bytes;
+
+	if (!is_suitable(fd) || fstat(fd, &st) < 0)
+		return NULL;
+	for (bytes = MAP_BYTES_MIN; bytes < 2 * (uint64_t)st.st_size && bytes < MAP_BYTES_MAX;)
+		bytes *= 2;
+	map = calloc(1, sizeof(*map) + bytes / PAGE_BYTES / 8);
+	if (!map)
+		return NULL;
+	map->bytes = bytes;
+	map->at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (map->at == MAP_FAILED) {
+		free(map);
+		return NULL;
+	}
+	madvise(map->at, bytes, MADV_DONTFORK);
+	catch_sigbus();
+	return map;
+}
+
+static uint64_t page_bit(uint64_t page)
+{
+	return 1ull << (page % 64);
+}
+
+/* Where much is written, the pages around are taken as well, if they are in memory. */
+static void add_page(struct local_map *map, uint64_t page)
+{
+	uint64_t first = page & ~(CHUNK_PAGES - 1ull), *word = &map->written[page / 64];
+	const uint64_t chunk = (1ull << CHUNK_PAGES) - 1;
+	unsigned char resident[CHUNK_PAGES];
+
+	*word |= page_bit(page);
+	if (__builtin_popcountll(*word >> (first % 64) & chunk) != CHUNK_PAGES / 4 ||
+	    mincore(map->at + first * PAGE_BYTES, CHUNK_PAGES * PAGE_BYTES, resident) < 0)
+		return;
+	for (unsigned i = 0; i < CHUNK_PAGES; i++) {
+		if (resident[i] & 1)
+			*word |= page_bit(first + i);
+	}
+}
+
+void local_map_wrote(struct ls_file *file, uint64_t started, size_t len_bytes, uint64_t offset)
+{
+	struct local_map *map = file->map;
+	uint64_t end = offset + len_bytes;
+
+	atomic_store_explicit(&file->node->written_at, started, memory_order_relaxed);
+	if (!map) {
+		if (file->small_writes++ == WRITES_FIRST)
+			file->map = map_new(file->fd);
+		return;
+	}
+	if (end > map->bytes) {
+		/* It has grown: a larger one when it is written to like that again. */
+		if (end <= MAP_BYTES_MAX) {
+			local_map_free(file);
+			file->small_writes = 0;
+		}
+		return;
+	}
+	for (uint64_t page = offset / PAGE_BYTES; page <= (end - 1) / PAGE_BYTES; page++)
+		add_page(map, page);
+}
+
+/* False: a page is gone, or there is no room for it. */
+static bool copy(char *to, const void *data, size_t len_bytes)
+{
+	sigjmp_buf here;
+
+	if (sigsetjmp(here, 0)) {
+		escape = NULL;
+		return false;
+	}
+	escape = &here;
+	atomic_signal_fence(memory_order_seq_cst);
+	memcpy(to, data, len_bytes);
+	atomic_signal_fence(memory_order_seq_cst);
+	escape = NULL;
+	return true;
+}
+
+bool local_map_write(const struct local *local, struct ls_file *file, const void *data,
+		     size_t len_bytes, uint64_t offset)
+{
+	struct local_map *map = file->map;
+	uint64_t end = offset + len_bytes;
+	struct stat st;
+
+	if (!map || end > map->bytes ||
+	    atomic_load_explicit(&local->watched, memory_order_relaxed) ||
+	    atomic_load_explicit(&file->node->written_at, memory_order_relaxed) !=
+		local_map_clock())
+		return false;
+	for (uint64_t page = offset / PAGE_BYTES; page <= (end - 1) / PAGE_BYTES; page++) {
+		if (!(map->written[page / 64] & page_bit(page)))
+			return false;
+	}
+	/* What lies beyond the end of the file in its last page is lost: so its size is asked for
+	 * after the copy, whoever has cut it. */
+	return copy(map->at + offset, data, len_bytes) && fstat(file->fd, &st) == 0 &&
+	       (uint64_t)st.st_size >= end;
+}
