@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* with_service [-n] [-p] DANAUSD LIBDANAUS INIT TARGET=SOURCE... -- PROGRAM [ARGUMENT...]
+/* with_service [-n] [-p] [-c CEPH.CONF -k KEYRING] DANAUSD LIBDANAUS INIT TARGET=SOURCE... -- PROGRAM [ARGUMENT...]
  *
  * Runs PROGRAM with directories served by a danausd of its own, in a private mount namespace that
  * looks like a container's: /.danaus, the kernel faces, the filter, the preloaded library. Needs
- * root. -n: without the notify door; -p: without the library. The exit code is the program's. */
+ * root. -n: without the notify door; -p: without the library. -c, -k: what ceph: sources use, as
+ * client.admin. The exit code is the program's. */
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -33,7 +34,7 @@
 
 static struct {
 	bool notify, preload;
-	const char *danausd, *library, *init;
+	const char *ceph_conf, *keyring, *danausd, *library, *init;
 	char **volumes;
 	int nvolumes;
 	char **program;
@@ -119,7 +120,7 @@ static json_t *ask(int control, json_t *request, int *fds, unsigned *nfds)
 
 static int attach(int control, pid_t pid, int *fds, unsigned *nfds, json_t **ret_targets)
 {
-	json_t *volumes = json_array(), *answer;
+	json_t *volumes = json_array(), *request, *answer;
 	char dir[128];
 
 	for (int i = 0; i < run.nvolumes; i++) {
@@ -131,12 +132,14 @@ static int attach(int control, pid_t pid, int *fds, unsigned *nfds, json_t **ret
 						"source", source + 1, "ro", 0));
 	}
 	snprintf(dir, sizeof(dir), "%s/containers/test", run.dir);
-	answer =
-	    ask(control,
-		json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:o, s:i}", "op", "attach", "id", "test",
-			  "dir", dir, "pid", (int)pid, "fd_base", FD_BASE, "light_limit",
-			  LIGHT_LIMIT, "volumes", volumes, "cache_bytes", 256 << 20),
-		fds, nfds);
+	request = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:o, s:i}", "op", "attach", "id", "test",
+			    "dir", dir, "pid", (int)pid, "fd_base", FD_BASE, "light_limit",
+			    LIGHT_LIMIT, "volumes", volumes, "cache_bytes", 256 << 20);
+	if (run.ceph_conf)
+		json_object_set_new(request, "ceph",
+				    json_pack("{s:s, s:s, s:s}", "conf", run.ceph_conf, "keyring",
+					      run.keyring, "id", "admin"));
+	answer = ask(control, request, fds, nfds);
 	*ret_targets = json_object_get(answer, "mounts");
 	return 0;
 }
@@ -213,11 +216,15 @@ int main(int argc, char **argv)
 	json_t *targets;
 	pid_t pid;
 
-	while ((option = getopt(argc, argv, "+np")) >= 0) {
+	while ((option = getopt(argc, argv, "+npc:k:")) >= 0) {
 		if (option == 'n')
 			run.notify = false;
 		else if (option == 'p')
 			run.preload = false;
+		else if (option == 'c')
+			run.ceph_conf = optarg;
+		else if (option == 'k')
+			run.keyring = optarg;
 		else
 			return 125;
 	}
