@@ -2,6 +2,7 @@
 /* The kernel face and the other doors on the same files: mappings, programs, appends, locks, kernel
  * descriptors of open files. */
 #include "danaus/fuse/face_impl.h"
+#include "danaus/service/vfs_node.h"
 #include "tests/lib/face_world.h"
 
 #include <dirent.h>
@@ -656,6 +657,31 @@ static void the_kernel_forgets_inodes(void **state)
 	w.volume->face->nodes_limit = FACE_NODES_LIMIT;
 }
 
+static int lost(struct libservice *ls, struct ls_file *file)
+{
+	return -EIO;
+}
+
+static void a_close_tells_what_was_lost(void **state)
+{
+	struct libservice *ls = vfs_instance_root(w.volume->instance)->instance->ls;
+	const struct libservice_ops *plain = ls->ops;
+	struct libservice_ops losing = *plain;
+	int fd;
+
+	losing.flush = lost;
+	ls->ops = &losing;
+	fd = openat(w.face, "lost", O_RDWR | O_CREAT, 0644);
+	assert_int_equal(close(fd), 0);
+	fd = openat(w.face, "lost", O_RDWR);
+	assert_int_equal(write(fd, "text", 4), 4);
+	assert_int_equal(close(fd), -1);
+	assert_int_equal(errno, EIO);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
+	ls->ops = plain;
+	assert_int_equal(unlinkat(w.face, "lost", 0), 0);
+}
+
 static void changes_of_other_doors_show_at_once(void **state)
 {
 	struct vnode *root = vfs_instance_root(w.volume->instance);
@@ -745,6 +771,7 @@ int main(void)
 	    cmocka_unit_test(a_blocked_lock_waits_and_a_signal_ends_it),
 	    cmocka_unit_test(a_large_directory_lists_while_it_shrinks),
 	    cmocka_unit_test(the_kernel_forgets_inodes),
+	    cmocka_unit_test(a_close_tells_what_was_lost),
 	    cmocka_unit_test(changes_of_other_doors_show_at_once),
 	    cmocka_unit_test(nothing_is_left_open),
 	};

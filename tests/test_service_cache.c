@@ -571,6 +571,24 @@ static int open_spec(struct cache_store *store, const char *format, const char *
 	return r;
 }
 
+static void what_was_lost_below_is_told_at_close(void **state)
+{
+	struct world w;
+	struct handle h;
+
+	start(&w, MIB);
+	host_fill(&w, "f", 10, 1);
+	h = use(&w, "f", O_RDWR);
+	assert_int_equal(put(&w, &h, "text", 4, 0, false), 4);
+	assert_int_equal(ls_flush(w.ls, h.file), 0);
+	atomic_store(&w.plan.error, -EIO);
+	atomic_store(&w.plan.first, atomic_load(&w.plan.calls) + 1);
+	assert_int_equal(ls_flush(w.ls, h.file), -EIO);
+	atomic_store(&w.plan.first, 0);
+	end_use(&w, &h);
+	stop(&w);
+}
+
 static void one_source_has_one_cache_in_a_pool(void **state)
 {
 	struct libservice *first, *second, *third;
@@ -895,6 +913,7 @@ int main(void)
 	    cmocka_unit_test(errors_below_are_the_callers_and_nothing_is_kept_of_them),
 	    cmocka_unit_test(after_any_error_the_bytes_are_right),
 	    cmocka_unit_test(what_is_written_is_below_before_the_write_returns),
+	    cmocka_unit_test(what_was_lost_below_is_told_at_close),
 	    cmocka_unit_test(one_source_has_one_cache_in_a_pool),
 	    cmocka_unit_test(a_cache_without_a_pool_has_its_own_store),
 	    cmocka_unit_test(random_operations_are_those_of_a_model),

@@ -26,6 +26,7 @@ static void an_absent_operation_is_not_supported(void **state)
 	assert_int_equal(ls_host_fd(&bare, node), -EOPNOTSUPP);
 	/* Without one of its own, the vfs's lock is the lock; and nothing is given back. */
 	assert_int_equal(ls_lock(&bare, NULL, 1, false, F_WRLCK, 0, 0), 0);
+	assert_int_equal(ls_flush(&bare, NULL), 0);
 	ls_forget(&bare, node, 1);
 	ls_release(&bare, NULL);
 	ls_free(&bare);

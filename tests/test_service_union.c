@@ -1061,6 +1061,36 @@ static int open_faulty(struct world *w, struct fault_plan *plan, bool simple)
 	return r;
 }
 
+static void what_the_writable_branch_lost_is_told_at_close(void **state)
+{
+	const struct cred *cred = users[0];
+	struct fault_plan plan = {.error = -EIO};
+	struct ls_node *node;
+	struct ls_file *file;
+	struct iovec iov = {"text", 4};
+	struct attr attr;
+	struct world w;
+
+	fresh(&w, "echo lower > a/f");
+	assert_int_equal(open_faulty(&w, &plan, false), 0);
+	assert_int_equal(walk(w.ls, cred, "f", &node, &attr), 0);
+	assert_int_equal(ls_open(w.ls, cred, node, O_RDONLY, &file), 0);
+	atomic_store(&plan.to_the_end, true);
+	atomic_store(&plan.first, 1);
+	assert_int_equal(ls_flush(w.ls, file), 0);
+	atomic_store(&plan.first, 0);
+	ls_release(w.ls, file);
+	assert_int_equal(ls_open(w.ls, cred, node, O_RDWR, &file), 0);
+	assert_int_equal(ls_write(w.ls, file, &iov, 1, 0, false, NULL), 4);
+	assert_int_equal(ls_flush(w.ls, file), 0);
+	atomic_store(&plan.first, 1);
+	assert_int_equal(ls_flush(w.ls, file), -EIO);
+	atomic_store(&plan.first, 0);
+	ls_release(w.ls, file);
+	ls_forget(w.ls, node, 1);
+	world_close(&w);
+}
+
 struct crash {
 	const char *branches; /* shell */
 	struct op op;
@@ -1210,6 +1240,7 @@ int main(void)
 	    cmocka_unit_test(listings_hold_while_names_change),
 	    cmocka_unit_test(one_union_writes_a_branch),
 	    cmocka_unit_test(threads_leave_what_the_branches_say),
+	    cmocka_unit_test(what_the_writable_branch_lost_is_told_at_close),
 	    cmocka_unit_test(no_fault_shows_half_a_change),
 	    cmocka_unit_test(failing_starts_leave_the_branches_alone),
 	};

@@ -1012,6 +1012,7 @@ static void scripted(struct world *w)
 	if (!vfs_open(ctx, &f, O_RDWR | O_CREAT | O_TRUNC, 0644, &file, NULL)) {
 		env_write(ctx, file, "text", 4, VFS_AT_POSITION);
 		env_read(ctx, file, buf, 4, 0);
+		vfile_flush(file);
 		vfs_fsync(ctx, file, false);
 		vfs_allocate(ctx, file, 0, 0, 10);
 		vfs_seek(ctx, file, 0, SEEK_HOLE);
@@ -1040,6 +1041,34 @@ static void scripted(struct world *w)
 	vfs_unlink(ctx, &g, false);
 	vfs_unlink(ctx, &l, false);
 	vfs_unlink(ctx, &d, true);
+}
+
+/* Opens share what is below, but the one that wrote is told, and a close after no write asks nobody. */
+static void who_wrote_is_told_at_close(void **state)
+{
+	struct world *w = *state;
+	struct fault_plan *plan = &w->env.plan;
+	struct vfile *writer, *other;
+	uint64_t calls;
+
+	assert_int_equal(env_open(&w->env, &w->env.ctx, "f", O_RDWR | O_CREAT, 0644, &writer), 0);
+	assert_int_equal(env_open(&w->env, &w->env.ctx, "f", O_RDWR, 0, &other), 0);
+	assert_int_equal(env_write(&w->env.ctx, writer, "text", 4, 0), 4);
+	atomic_store(&plan->error, -EIO);
+	calls = atomic_load(&plan->calls);
+	atomic_store(&plan->first, calls + 1);
+	assert_int_equal(vfile_flush(other), 0);
+	assert_int_equal(atomic_load(&plan->calls), calls);
+	assert_int_equal(vfile_flush(writer), -EIO);
+	assert_int_equal(atomic_load(&plan->calls), calls + 1);
+	assert_int_equal(vfile_flush(writer), 0);
+	assert_int_equal(atomic_load(&plan->calls), calls + 1);
+	assert_int_equal(vfs_allocate(&w->env.ctx, other, 0, 0, 10), 0);
+	atomic_store(&plan->first, calls + 3);
+	assert_int_equal(vfile_flush(other), -EIO);
+	atomic_store(&plan->first, 0);
+	vfile_unref(writer);
+	vfile_unref(other);
 }
 
 static void any_call_may_fail(void **state)
@@ -1175,6 +1204,7 @@ int main(void)
 	    TEST(file_capabilities_of_a_namespace_stay_there),
 	    TEST(a_directory_is_listed_whole),
 	    TEST(the_kernels_view_is_kept_coherent),
+	    TEST(who_wrote_is_told_at_close),
 	    TEST(any_call_may_fail),
 	    TEST(threads_work_side_by_side),
 	};

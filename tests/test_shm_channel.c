@@ -24,6 +24,7 @@
 
 #include <cmocka.h>
 
+#include "danaus/service/vfs_node.h"
 #include "danaus/shm/client.h"
 #include "tests/lib/service_fixture.h"
 #include "tests/lib/shm_client.h"
@@ -102,6 +103,39 @@ static void a_file_is_written_and_read_back(void **state)
 	request = shm_request(&client, WIRE_CLOSE, handle);
 	assert_int_equal(shm_call(&client, 0, &request, NULL, NULL, &reply), 0);
 	assert_int_equal(shm_call(&client, 0, &request, NULL, NULL, &reply), -EBADF);
+	shm_client_detach(&client);
+}
+
+static int lost(struct libservice *ls, struct ls_file *file)
+{
+	return -EIO;
+}
+
+static void a_close_tells_what_was_lost(void **state)
+{
+	struct libservice *ls = vfs_instance_root(fixture.container.volumes[0].instance)->instance->ls;
+	const struct libservice_ops *plain = ls->ops;
+	struct libservice_ops losing = *plain;
+	struct shm_client client = attach();
+	struct wire_request request;
+	struct wire_reply reply;
+	uint32_t handle;
+
+	losing.flush = lost;
+	ls->ops = &losing;
+	for (int wrote = 0; wrote < 2; wrote++) {
+		assert_int_equal(shm_client_open(&client, "f", O_RDWR | O_CREAT, &handle), 0);
+		request = shm_request(&client, WIRE_WRITE, handle);
+		request.len1 = 5;
+		if (wrote)
+			assert_int_equal(shm_call(&client, 0, &request, "hello", NULL, &reply), 0);
+		request = shm_request(&client, WIRE_CLOSE, handle);
+		assert_int_equal(shm_call(&client, 0, &request, NULL, NULL, &reply),
+				 wrote ? -EIO : 0);
+		/* and it is closed */
+		assert_int_equal(shm_call(&client, 0, &request, NULL, NULL, &reply), -EBADF);
+	}
+	ls->ops = plain;
 	shm_client_detach(&client);
 }
 
@@ -727,6 +761,7 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, start, stop)
 	const struct CMUnitTest tests[] = {
 	    CASE(a_file_is_written_and_read_back),
+	    CASE(a_close_tells_what_was_lost),
 	    CASE(names_are_made_and_removed),
 	    CASE(attributes_and_xattrs_are_set),
 	    CASE(a_path_that_leaves_the_volume_is_told),

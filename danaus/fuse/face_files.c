@@ -258,7 +258,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	if (call_begin(&call, req, WIRE_CLOSE, AS_CALLER, 0) == 0)
 		vfile_close_owner(file_of(fi)->file, call.ctx.owner);
-	call_reply(&call, 0);
+	call_reply(&call, vfile_flush(file_of(fi)->file));
 }
 
 /* The page cache takes a short answer for the end of the file. */

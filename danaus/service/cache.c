@@ -262,6 +262,11 @@ static void cache_release(struct libservice *ls, struct ls_file *file)
 	free(file);
 }
 
+static int cache_flush(struct libservice *ls, struct ls_file *file)
+{
+	return ls_flush(core_of(ls)->next, file->lower);
+}
+
 static int cache_fsync(struct libservice *ls, struct ls_file *file, bool data_only)
 {
 	return ls_fsync(core_of(ls)->next, file->lower, data_only);
@@ -373,6 +378,7 @@ static const struct libservice_ops cache_ops = {
     .release = cache_release,
     .read = cache_read,
     .write = cache_write,
+    .flush = cache_flush,
     .fsync = cache_fsync,
     .allocate = cache_allocate,
     .seek = cache_seek,

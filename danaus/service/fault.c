@@ -77,6 +77,7 @@ PASS(ssize_t, write,
      (, struct ls_file *file, const struct iovec *iov, int niov, uint64_t offset, bool append,
       uint64_t *ret_end),
      (, file, iov, niov, offset, append, ret_end))
+PASS(int, flush, (, struct ls_file *file), (, file))
 PASS(int, fsync, (, struct ls_file *file, bool data_only), (, file, data_only))
 PASS(int, allocate, (, struct ls_file *file, int mode, uint64_t offset, uint64_t len_bytes),
      (, file, mode, offset, len_bytes))
@@ -156,6 +157,7 @@ static const struct libservice_ops fault_ops = {
     OP(open),
     OP(read),
     OP(write),
+    OP(flush),
     OP(fsync),
     OP(allocate),
     OP(seek),

@@ -134,6 +134,11 @@ ssize_t ls_write(struct libservice *ls, struct ls_file *file, const struct iovec
 	return CALL_WRITE(write, file, iov, niov, offset, append, ret_end);
 }
 
+int ls_flush(struct libservice *ls, struct ls_file *file)
+{
+	return ls->ops->flush ? ls->ops->flush(ls, file) : 0;
+}
+
 int ls_fsync(struct libservice *ls, struct ls_file *file, bool data_only)
 {
 	return CALL(fsync, file, data_only);

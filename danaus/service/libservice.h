@@ -131,6 +131,10 @@ struct libservice_ops {
 	 * the storage is shared; *ret_end is the position after the last byte written. */
 	ssize_t (*write)(struct libservice *ls, struct ls_file *file, const struct iovec *iov,
 			 int niov, uint64_t offset, bool append, uint64_t *ret_end);
+	/* Optional: a program that wrote through this file, which several may share, closes it. What
+	 * became of its writes that is not told yet is told now, once (close(2)): it need not wait
+	 * for what is still under way. The file stays open until release. */
+	int (*flush)(struct libservice *ls, struct ls_file *file);
 	int (*fsync)(struct libservice *ls, struct ls_file *file, bool data_only);
 	int (*allocate)(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
 			uint64_t len_bytes);
@@ -212,6 +216,7 @@ ssize_t ls_read(struct libservice *ls, struct ls_file *file, const struct iovec 
 		uint64_t offset);
 ssize_t ls_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
 		 uint64_t offset, bool append, uint64_t *ret_end);
+int ls_flush(struct libservice *ls, struct ls_file *file); /* absent: 0 */
 int ls_fsync(struct libservice *ls, struct ls_file *file, bool data_only);
 int ls_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
 		uint64_t len_bytes);

@@ -615,6 +615,7 @@ static const struct libservice_ops ops = {
     .release = union_release,
     .read = union_read,
     .write = union_write,
+    .flush = union_flush,
     .fsync = union_fsync,
     .allocate = union_allocate,
     .seek = union_seek,

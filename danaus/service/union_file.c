@@ -216,6 +216,13 @@ ssize_t union_write(struct libservice *ls, struct ls_file *file, const struct io
 	return r < 0 ? r : ls_write(ls, file, iov, niov, offset, append, ret_end);
 }
 
+int union_flush(struct libservice *ls, struct ls_file *file)
+{
+	struct ls_file *upper = atomic_load(&ufile_of(file)->upper);
+
+	return upper ? ls_flush(upper_ls(union_of(ls)), upper) : 0;
+}
+
 int union_fsync(struct libservice *ls, struct ls_file *file, bool data_only)
 {
 	int r = real_file(union_of(ls), file, &ls, &file);

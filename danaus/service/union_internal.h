@@ -173,6 +173,7 @@ ssize_t union_read(struct libservice *ls, struct ls_file *file, const struct iov
 		   uint64_t offset);
 ssize_t union_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
 		    uint64_t offset, bool append, uint64_t *ret_end);
+int union_flush(struct libservice *ls, struct ls_file *file);
 int union_fsync(struct libservice *ls, struct ls_file *file, bool data_only);
 int union_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
 		   uint64_t len_bytes);

@@ -99,6 +99,10 @@ struct vfile *vfile_ref(struct vfile *file);
 void vfile_unref(struct vfile *file);
 struct vnode *vfile_node(struct vfile *file); /* no new reference */
 int vfile_flags(const struct vfile *file);    /* access mode and status flags, O_PATH */
+/* A program closes file, though others may keep it open: what is not told yet of what became of its
+ * writes, for the program to hear. Doors call it where a close has an answer, before they give the
+ * file up. */
+int vfile_flush(struct vfile *file);
 /* A process closed one of its descriptors of this file: POSIX drops all of owner's record locks on
  * the inode (fcntl(2)). Doors call it for each close they see. */
 void vfile_close_owner(struct vfile *file, uint64_t owner);

@@ -317,6 +317,8 @@ ssize_t vfs_write(struct vctx *ctx, struct vfile *file, const struct iovec *iov,
 	end(file, locked, n > 0, position);
 	if (cut != few)
 		free(cut);
+	if (n > 0 && !atomic_load_explicit(&file->wrote, memory_order_relaxed))
+		atomic_store_explicit(&file->wrote, true, memory_order_relaxed);
 	if (n > 0 && (flags & O_DSYNC)) {
 		r = ls_fsync(node->instance->ls, file->wr->file, (flags & O_SYNC) != O_SYNC);
 		if (r < 0)
@@ -426,9 +428,11 @@ int vfs_allocate(struct vctx *ctx, struct vfile *file, int mode, uint64_t offset
 	/* a collapsed or inserted range: the next check says how long the file is */
 	window_change_end(vfs_of(node)->windows, node, 0, !r && mode & ~1);
 	vnode_touched(node);
-	if (!r)
-		face_changed(node, offset, UINT64_MAX);
-	return r;
+	if (r < 0)
+		return r;
+	atomic_store_explicit(&file->wrote, true, memory_order_relaxed);
+	face_changed(node, offset, UINT64_MAX);
+	return 0;
 }
 
 /* getdents64(2) records. */

@@ -115,6 +115,7 @@ struct vfile {
 	uint64_t position;
 	atomic_int kernel_fd;
 	atomic_bool has_locks; /* OFD locks or a flock */
+	atomic_bool wrote;     /* since the last vfile_flush() */
 	atomic_uint windows;   /* window_use()s */
 };
 

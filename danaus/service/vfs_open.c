@@ -244,6 +244,14 @@ void vfile_unref(struct vfile *file)
 	atomic_fetch_sub_explicit(&vfs->file_count, 1, memory_order_relaxed);
 }
 
+int vfile_flush(struct vfile *file)
+{
+	if (!atomic_load_explicit(&file->wrote, memory_order_relaxed) ||
+	    !atomic_exchange(&file->wrote, false))
+		return 0;
+	return ls_flush(file->node->instance->ls, file->wr->file);
+}
+
 struct vnode *vfile_node(struct vfile *file)
 {
 	return file->node;

@@ -219,8 +219,10 @@ static int op_close(struct call *call, struct vctx *ctx)
 	CLEANUP_VFILE struct vfile *file = NULL;
 	int r = handles_take(&call->session->handles, call->request.handle, &file);
 
-	if (!r)
-		vfile_close_owner(file, ctx->owner);
+	if (r < 0)
+		return r;
+	r = vfile_flush(file);
+	vfile_close_owner(file, ctx->owner);
 	return r;
 }
 
