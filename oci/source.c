@@ -64,15 +64,34 @@ static int leaf(const struct walk *w, bool ceph, const char *p, const char *end)
 		leaf.path = colon + 1;
 	}
 	if (path_check(leaf.path, PATH_MAX) < 0)
-		return mistake(w, p + (leaf.path - text),
-			       "expected an absolute directory without \"..\", \"//\" or a final \"/\"");
+		return mistake(
+		    w, p + (leaf.path - text),
+		    "expected an absolute directory without \"..\", \"//\" or a final \"/\"");
 	return w->visit(w->arg, &leaf, w->err);
 }
 
 static int spec_walk(const struct walk *w, const char *p, const char *end, int depth);
 
+/* What is in front of the options that a nested source may have, which end at end. */
+static const char *before_options(const char *p, const char *end, bool in_cache)
+{
+	static const char *const options[] = {",rw", ",ro", ",writeback"};
+
+	for (size_t i = 0; i < (in_cache ? 3u : 2u);) {
+		size_t len = strlen(options[i]);
+
+		if ((size_t)(end - p) > len && !memcmp(end - len, options[i], len)) {
+			end -= len;
+			i = 0;
+		} else {
+			i++;
+		}
+	}
+	return end;
+}
+
 /* [SPEC,rw][SPEC,ro]... */
-static int branches(const struct walk *w, const char *p, const char *end, int depth)
+static int branches(const struct walk *w, const char *p, const char *end, int depth, bool in_cache)
 {
 	if (p == end)
 		return mistake(w, p, "expected [SOURCE]");
@@ -90,9 +109,7 @@ static int branches(const struct walk *w, const char *p, const char *end, int de
 		}
 		if (close == end)
 			return mistake(w, p, "this [ has no ]");
-		last = close;
-		if (last - p > 3 && (!memcmp(last - 3, ",rw", 3) || !memcmp(last - 3, ",ro", 3)))
-			last -= 3;
+		last = before_options(p + 1, close, in_cache);
 		r = spec_walk(w, p + 1, last, depth + 1);
 		if (r < 0)
 			return r;
@@ -105,9 +122,12 @@ static int spec_walk(const struct walk *w, const char *p, const char *end, int d
 {
 	static const struct {
 		const char *prefix;
-		enum { LOCAL, CEPH, STACK } kind;
+		enum { LOCAL, CEPH, UNION, CACHE } kind;
 	} kinds[] = {
-	    {"local:", LOCAL}, {"ceph:", CEPH}, {"union:", STACK}, {"cache:", STACK},
+	    {"local:", LOCAL},
+	    {"ceph:", CEPH},
+	    {"union:", UNION},
+	    {"cache:", CACHE},
 	};
 
 	if (depth > SOURCE_DEPTH_MAX)
@@ -117,9 +137,9 @@ static int spec_walk(const struct walk *w, const char *p, const char *end, int d
 
 		if ((size_t)(end - p) < len || memcmp(p, kinds[i].prefix, len) != 0)
 			continue;
-		if (kinds[i].kind != STACK)
+		if (kinds[i].kind < UNION)
 			return leaf(w, kinds[i].kind == CEPH, p + len, end);
-		return branches(w, p + len, end, depth);
+		return branches(w, p + len, end, depth, kinds[i].kind == CACHE);
 	}
 	return mistake(w, p, "expected local:/dir, ceph:/dir, union:[...] or cache:[...]");
 }

@@ -49,7 +49,7 @@ static void all_values_are_read(void **state)
 	assert_int_equal(
 	    parse("{\"danaus\": \"on\", \"danaus.pool\": \"web\", \"danaus.cpus\": \"3,0-1\","
 		  "\"danaus.cache\": \"64m\", \"danaus.mount.b\": \"/b=ceph:fs1:/t/b;id=t,timeout=9\","
-		  "\"danaus.mount\": \"/a=union:[local:/x,rw][cache:[ceph:/y],ro],ro\","
+		  "\"danaus.mount\": \"/a=union:[local:/x,rw][cache:[local:/y,rw;writeback],ro],ro\","
 		  "\"org.other\": \"z\"}",
 		  &a, &err),
 	    0);
@@ -59,7 +59,7 @@ static void all_values_are_read(void **state)
 	assert_int_equal(a.cache_bytes, 64 << 20);
 	assert_int_equal(a.nmounts, 2);
 	assert_string_equal(a.mount[0].target, "/a");
-	assert_string_equal(a.mount[0].source, "union:[local:/x,rw][cache:[ceph:/y],ro]");
+	assert_string_equal(a.mount[0].source, "union:[local:/x,rw][cache:[local:/y,rw,writeback],ro]");
 	assert_true(a.mount[0].ro);
 	assert_string_equal(a.mount[1].target, "/b");
 	assert_string_equal(a.mount[1].source, "ceph:fs1:/t/b");

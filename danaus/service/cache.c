@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "danaus/base/cleanup.h"
@@ -55,9 +56,15 @@ static int node_of(struct cache_core *core, struct ls_node *lower, const struct 
 	return r;
 }
 
-static void cache_forget(struct libservice *ls, struct ls_node *node, uint64_t count)
+void cache_node_ref(struct cache_core *core, struct ls_node *node)
 {
-	struct cache_core *core = core_of(ls);
+	pthread_mutex_lock(&core->nodes_lock);
+	node->refs++;
+	pthread_mutex_unlock(&core->nodes_lock);
+}
+
+void cache_node_unref(struct cache_core *core, struct ls_node *node, uint64_t count)
+{
 	struct cinode *inode = node->inode;
 	struct ls_node **p;
 	struct attr attr;
@@ -89,6 +96,28 @@ static void cache_forget(struct libservice *ls, struct ls_node *node, uint64_t c
 	free(node);
 }
 
+static void cache_forget(struct libservice *ls, struct ls_node *node, uint64_t count)
+{
+	cache_node_unref(core_of(ls), node, count);
+}
+
+/* attr is what a lookup found below. */
+static int shown(struct cache_core *core, struct ls_node *node, struct attr *attr)
+{
+	bool was_dirty = false;
+	int r;
+
+	if (node->inode && core->writeback) {
+		pthread_mutex_lock(&core->store->lock);
+		was_dirty = node->inode->generation;
+		pthread_mutex_unlock(&core->store->lock);
+	}
+	r = was_dirty ? cache_show(core, node, attr) : 0;
+	if (r < 0)
+		cache_node_unref(core, node, 1);
+	return r;
+}
+
 /* The file of what the layer below has opened; it takes lower over, also on failure. */
 static int file_of(struct cache_core *core, struct ls_node *node, struct ls_file *lower, int flags,
 		   struct ls_file **ret)
@@ -101,7 +130,16 @@ static int file_of(struct cache_core *core, struct ls_node *node, struct ls_file
 	}
 	file->lower = lower;
 	file->node = node;
+	atomic_init(&file->refs, 1);
 	file->direct = flags & O_DIRECT;
+	file->readable = (flags & O_ACCMODE) != O_WRONLY;
+	if (node->inode) {
+		pthread_mutex_lock(&core->store->lock);
+		node->inode->opens++;
+		/* what nobody was told of yet is told to the next one */
+		file->errors = node->inode->errors - (node->inode->untold ? 1 : 0);
+		pthread_mutex_unlock(&core->store->lock);
+	}
 	*ret = file;
 	return 0;
 }
@@ -122,7 +160,9 @@ static int cache_lookup(struct libservice *ls, const struct cred *cred, struct l
 	struct ls_node *lower;
 	int r = ls_lookup(core->next, cred, dir->lower, name, &lower, ret_attr);
 
-	return r < 0 ? r : node_of(core, lower, ret_attr, ret);
+	if (!r)
+		r = node_of(core, lower, ret_attr, ret);
+	return r < 0 ? r : shown(core, *ret, ret_attr);
 }
 
 static int cache_make(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
@@ -149,10 +189,18 @@ static int made(struct cache_core *core, struct ls_node *lower, struct ls_file *
 	}
 	r = file_of(core, node, lower_file, flags, ret_file);
 	if (r < 0) {
-		struct cache view = {.core = core};
-
-		cache_forget(&view.base, node, 1);
+		cache_node_unref(core, node, 1);
 		return r;
+	}
+	/* new, so there is nothing that a write would take off */
+	if (node->inode) {
+		pthread_mutex_lock(&node->inode->change);
+		node->inode->plain = !(attr->mode & (S_ISUID | S_ISGID));
+		pthread_mutex_unlock(&node->inode->change);
+		pthread_mutex_lock(&core->store->lock);
+		node->inode->untold = false; /* another file's, which had its number */
+		(*ret_file)->errors = node->inode->errors;
+		pthread_mutex_unlock(&core->store->lock);
 	}
 	*ret = node;
 	return 0;
@@ -187,7 +235,12 @@ static int cache_tmpfile(struct libservice *ls, const struct cred *cred, struct 
 static int cache_link(struct libservice *ls, const struct cred *cred, struct ls_node *node,
 		      struct ls_node *dir, const char *name)
 {
-	return ls_link(core_of(ls)->next, cred, node->lower, dir->lower, name);
+	struct cache_core *core = core_of(ls);
+
+	/* A name leads to what was written before it was given. */
+	if (node->inode && core->writeback)
+		cache_clean(core, node->inode);
+	return ls_link(core->next, cred, node->lower, dir->lower, name);
 }
 
 static int cache_unlink(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
@@ -196,17 +249,51 @@ static int cache_unlink(struct libservice *ls, const struct cred *cred, struct l
 	return ls_unlink(core_of(ls)->next, cred, dir->lower, name, directory);
 }
 
+/* The way to replace a file is to write another one and to rename that: whoever does not fsync has
+ * the old content or the new one, should the service be killed, and not an empty file. */
+static void flush_name(struct cache_core *core, struct ls_node *dir, const char *name)
+{
+	struct ls_node *lower, *node;
+	struct attr attr;
+	bool some;
+
+	pthread_mutex_lock(&core->store->lock);
+	some = core->store->ninodes;
+	pthread_mutex_unlock(&core->store->lock);
+	if (!some || ls_lookup(core->next, cred_root(), dir->lower, name, &lower, &attr) < 0)
+		return;
+	pthread_mutex_lock(&core->nodes_lock);
+	for (node = *chain_of(core, lower); node && node->lower != lower; node = node->chain)
+		;
+	if (node)
+		node->refs++;
+	pthread_mutex_unlock(&core->nodes_lock);
+	ls_forget(core->next, lower, 1);
+	if (node && node->inode)
+		cache_clean(core, node->inode);
+	if (node)
+		cache_node_unref(core, node, 1);
+}
+
 static int cache_rename(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
 			const char *name, struct ls_node *newdir, const char *newname,
 			unsigned flags)
 {
-	return ls_rename(core_of(ls)->next, cred, dir->lower, name, newdir->lower, newname, flags);
+	struct cache_core *core = core_of(ls);
+
+	if (core->writeback)
+		flush_name(core, dir, name);
+	return ls_rename(core->next, cred, dir->lower, name, newdir->lower, newname, flags);
 }
 
 static int cache_getattr(struct libservice *ls, struct ls_node *node, struct ls_file *file,
 			 struct attr *ret_attr)
 {
-	return ls_getattr(core_of(ls)->next, node->lower, file ? file->lower : NULL, ret_attr);
+	struct cache_core *core = core_of(ls);
+
+	if (node->inode && core->writeback)
+		return cache_show(core, node, ret_attr);
+	return ls_getattr(core->next, node->lower, file ? file->lower : NULL, ret_attr);
 }
 
 static int cache_setattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
@@ -219,8 +306,12 @@ static int cache_setattr(struct libservice *ls, const struct cred *cred, struct 
 
 	if (!node->inode)
 		return ls_setattr(core->next, cred, node->lower, lower_file, set, attr, ret_attr);
-	cache_change_begin(core, node, set & ATTR_SIZE ? CACHE_REST : CACHE_METADATA, attr->size,
-			   0);
+	r = cache_change_begin(core, node, set & ATTR_SIZE ? CACHE_REST : CACHE_METADATA,
+			       attr->size, 0);
+	if (r < 0)
+		return r;
+	if (set & ~ATTR_SIZE)
+		node->inode->plain = false;
 	r = ls_setattr(core->next, cred, node->lower, lower_file, set, attr, ret_attr);
 	cache_change_end(core, node);
 	return r;
@@ -256,25 +347,64 @@ static void cache_reopened(struct libservice *ls, struct ls_file *file)
 	cache_check(core_of(ls), file->node);
 }
 
+void cache_file_unref(struct cache_core *core, struct ls_file *file)
+{
+	if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	ls_release(core->next, file->reader);
+	ls_release(core->next, file->lower);
+	free(file);
+}
+
 static void cache_release(struct libservice *ls, struct ls_file *file)
 {
-	ls_release(core_of(ls)->next, file->lower);
-	free(file);
+	struct cache_core *core = core_of(ls);
+	struct cinode *inode = file->node->inode;
+	bool closed = false;
+
+	if (inode) {
+		pthread_mutex_lock(&core->store->lock);
+		closed = !--inode->opens && inode->dirty;
+		pthread_mutex_unlock(&core->store->lock);
+	}
+	if (closed)
+		cache_dirty_closed(core, file->node);
+	cache_file_unref(core, file);
 }
 
 static int cache_flush(struct libservice *ls, struct ls_file *file)
 {
-	return ls_flush(core_of(ls)->next, file->lower);
+	struct cache_core *core = core_of(ls);
+	int told = 0, r;
+
+	if (file->node->inode && core->writeback) {
+		told = cache_take_error(core, file);
+		cache_dirty_soon(core, file->node->inode);
+	}
+	r = ls_flush(core->next, file->lower);
+	return told ? told : r;
 }
 
 static int cache_fsync(struct libservice *ls, struct ls_file *file, bool data_only)
 {
-	return ls_fsync(core_of(ls)->next, file->lower, data_only);
+	struct cache_core *core = core_of(ls);
+	struct cinode *inode = file->node->inode;
+	int r = 0, told = 0;
+
+	if (inode && core->writeback) {
+		r = cache_clean(core, inode);
+		told = cache_take_error(core, file);
+		r = r ? r : told;
+	}
+	return r < 0 ? r : ls_fsync(core->next, file->lower, data_only);
 }
 
 static int64_t cache_seek(struct libservice *ls, struct ls_file *file, uint64_t offset, int whence)
 {
-	return ls_seek(core_of(ls)->next, file->lower, offset, whence);
+	struct cache_core *core = core_of(ls);
+	int r = file->node->inode && core->writeback ? cache_clean(core, file->node->inode) : 0;
+
+	return r < 0 ? r : ls_seek(core->next, file->lower, offset, whence);
 }
 
 static int cache_readdir(struct libservice *ls, struct ls_file *file, uint64_t position,
@@ -297,7 +427,9 @@ static int cache_setxattr(struct libservice *ls, const struct cred *cred, struct
 
 	if (!node->inode)
 		return ls_setxattr(core->next, cred, node->lower, name, value, len_bytes, flags);
-	cache_change_begin(core, node, CACHE_METADATA, 0, 0);
+	r = cache_change_begin(core, node, CACHE_METADATA, 0, 0);
+	if (r < 0)
+		return r;
 	r = ls_setxattr(core->next, cred, node->lower, name, value, len_bytes, flags);
 	cache_change_end(core, node);
 	return r;
@@ -317,7 +449,9 @@ static int cache_removexattr(struct libservice *ls, const struct cred *cred, str
 
 	if (!node->inode)
 		return ls_removexattr(core->next, cred, node->lower, name);
-	cache_change_begin(core, node, CACHE_METADATA, 0, 0);
+	r = cache_change_begin(core, node, CACHE_METADATA, 0, 0);
+	if (r < 0)
+		return r;
 	r = ls_removexattr(core->next, cred, node->lower, name);
 	cache_change_end(core, node);
 	return r;
@@ -331,7 +465,10 @@ static int cache_statfs(struct libservice *ls, struct ls_node *node, struct stat
 
 static int cache_syncfs(struct libservice *ls)
 {
-	return ls_syncfs(core_of(ls)->next);
+	struct cache_core *core = core_of(ls);
+	int first = core->writeback ? cache_flush_core(core) : 0, r = ls_syncfs(core->next);
+
+	return first ? first : r;
 }
 
 static int cache_lock(struct libservice *ls, struct ls_node *node, uint64_t owner, bool whole,
@@ -348,7 +485,19 @@ static int cache_lock(struct libservice *ls, struct ls_node *node, uint64_t owne
 
 static int cache_host_fd(struct libservice *ls, struct ls_node *node)
 {
-	return ls_host_fd(core_of(ls)->next, node->lower);
+	struct cache_core *core = core_of(ls);
+	int fd = ls_host_fd(core->next, node->lower);
+
+	/* The host's events of a write come when the host is told of it: at once from here on. */
+	if (fd >= 0 && node->inode && core->writeback) {
+		pthread_mutex_lock(&node->inode->change);
+		node->inode->watched = true;
+		cache_clean_locked(core, node->inode);
+		pthread_mutex_unlock(&node->inode->change);
+	} else if (fd >= 0) {
+		atomic_store(&core->watched, true);
+	}
+	return fd;
 }
 
 static void cache_free(struct libservice *ls)
@@ -393,6 +542,15 @@ static const struct libservice_ops cache_ops = {
     .host_fd = cache_host_fd,
 };
 
+static bool only_local(const struct stack_source *source)
+{
+	bool local = !source->path || !strcmp(source->name, "local");
+
+	for (unsigned i = 0; i < source->nlower; i++)
+		local = local && only_local(source->lower[i]);
+	return local;
+}
+
 int cache_open(const struct stack_source *source, const struct stack_limits *limits,
 	       struct libservice **lower, struct libservice **ret, struct err *err)
 {
@@ -414,7 +572,13 @@ int cache_open(const struct stack_source *source, const struct stack_limits *lim
 	cache->base.ops = &cache_ops;
 	cache->base.ro = ro;
 	cache->base.cacheable = lower[0]->cacheable;
-	r = cache_share(store, source->lower[0], limits, lower[0], cache, err);
+	r = 0;
+	if (source->lower[0]->writeback && !only_local(source->lower[0]))
+		r = err_set(err, -EINVAL,
+			    "writeback: only where all of the source is local (Ceph's "
+			    "client writes back by itself, coherently between hosts)");
+	if (!r)
+		r = cache_share(store, source->lower[0], limits, lower[0], cache, err);
 	if (r < 0) {
 		lower[0]->ro = ro;
 		if (!limits->caches)

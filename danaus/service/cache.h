@@ -6,6 +6,12 @@
  * is written goes to the layer below before the write returns, so fsync, errors, space and quotas
  * are that layer's, and nothing is lost with the service.
  *
+ * With `writeback` (`cache:[local:/srv/a,writeback]`), where all sources are this host's, what is
+ * written stays in pages and goes below by a thread of the store's own: after CACHE_AGE_NS, when a
+ * quarter of the pages is dirty, when the file is closed, at fsync, syncfs and before each change
+ * that is not a write. From a half on, writers wait. What fails then is tried CACHE_RETRIES times,
+ * and told to each open file of the inode once.
+ *
  * One store per pool; in it, one cache per source however many volumes use it, so that all
  * containers of the pool see one content at once. What others change (another host, another pool, a
  * volume without a cache) is seen at the next open (close-to-open, as RFC 7530 section 10.3.1), at
@@ -18,6 +24,10 @@
 
 #define CACHE_CHECK_NS	1000000000u
 #define CACHE_BYTES_MIN (1u << 20)
+#define CACHE_AGE_NS	2000000000u /* what was written is on its way down by then */
+#define CACHE_RETRY_NS	500000000u
+#define CACHE_RETRIES	5u
+#define CACHE_DIRTY_MAX 2048u /* inodes: each keeps a file of the layer below open */
 
 struct cache_store;
 
@@ -32,6 +42,7 @@ struct cache_counts {
 	uint64_t bytes;	 /* taken from the system: pages and what describes them */
 	uint64_t budget; /* bytes never goes beyond */
 	uint64_t pages;	 /* that hold data now */
+	uint64_t dirty;	 /* of these, not below yet */
 	bool used;	 /* there is a cache in the store */
 };
 void cache_store_count(struct cache_store *store, struct cache_counts *ret);

@@ -20,7 +20,7 @@
 #define BOUNCE_BYTES CACHE_PAGE /* when all pages are in use */
 #define HIT_PAGES    16u	/* in one RCU section */
 
-static uint64_t coarse_now(void)
+uint64_t cache_now(void)
 {
 	struct timespec now;
 
@@ -33,7 +33,7 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-static bool same(const struct attr *a, const struct attr *b)
+bool cache_same(const struct attr *a, const struct attr *b)
 {
 	return a->size == b->size && same_time(&a->mtime, &b->mtime) &&
 	       same_time(&a->ctime, &b->ctime) && same_time(&a->btime, &b->btime);
@@ -48,14 +48,13 @@ static bool is_recent(const struct attr *attr)
 	       RECENT_NS;
 }
 
-/* With the store's lock. What is read from now on belongs to attr. */
-static void stamp(struct cinode *inode, const struct attr *attr)
+void cache_stamp(struct cinode *inode, const struct attr *attr)
 {
 	inode->stamped = true;
 	inode->stamp = *attr;
 	inode->recent = is_recent(attr);
 	inode->wrote = false;
-	atomic_store_explicit(&inode->checked_until, coarse_now() + inode->core->store->check_ns,
+	atomic_store_explicit(&inode->checked_until, cache_now() + inode->core->store->check_ns,
 			      memory_order_relaxed);
 }
 
@@ -65,12 +64,13 @@ static void stamp(struct cinode *inode, const struct attr *attr)
 static void compare(struct cache_store *store, struct cinode *inode, const struct attr *attr,
 		    bool strict)
 {
-	if (!inode->stamped)
+	if (!inode->stamped || inode->dirty)
 		return;
-	if (!attr || !same(attr, &inode->stamp) || (inode->recent && (strict || !inode->wrote)))
+	if (!attr || !cache_same(attr, &inode->stamp) ||
+	    (inode->recent && (strict || !inode->wrote)))
 		cache_inode_forget_data(store, inode);
 	inode->wrote = false;
-	atomic_store_explicit(&inode->checked_until, coarse_now() + inode->core->store->check_ns,
+	atomic_store_explicit(&inode->checked_until, cache_now() + inode->core->store->check_ns,
 			      memory_order_relaxed);
 }
 
@@ -101,7 +101,7 @@ static void check_timed(struct cache_core *core, struct ls_node *node)
 {
 	struct cache_store *store = core->store;
 	struct cinode *inode = node->inode;
-	uint64_t now = coarse_now(),
+	uint64_t now = cache_now(),
 		 until = atomic_load_explicit(&inode->checked_until, memory_order_relaxed);
 	struct attr attr;
 	int r;
@@ -144,27 +144,54 @@ static void drop_changed(struct cache_store *store, struct cinode *inode, enum c
 			 size / CACHE_PAGE); /* none is beyond */
 }
 
-void cache_change_begin(struct cache_core *core, struct ls_node *node, enum cache_change change,
-			uint64_t offset, uint64_t len_bytes)
+int cache_change_begin_locked(struct cache_core *core, struct ls_node *node,
+			      enum cache_change change, uint64_t offset, uint64_t len_bytes)
 {
 	struct cache_store *store = core->store;
 	struct cinode *inode = node->inode;
+	struct cred_kept kept;
 	struct attr attr;
-	int r = -ENODATA;
+	int r = 0;
 
-	pthread_mutex_lock(&inode->change);
+	if (core->writeback && cache_is_dirty(core, inode)) {
+		r = cred_keep(&kept);
+		if (!r) {
+			r = cache_clean_locked(core, inode);
+			cred_restore(&kept);
+		}
+		if (r < 0 && change == CACHE_REST && !offset)
+			cache_discard_locked(core, inode); /* it would all be cut off */
+		else if (r < 0 && change != CACHE_METADATA)
+			return r;
+	}
+	if (change == CACHE_METADATA)
+		inode->plain = false;
+	r = -ENODATA;
 	if (atomic_load_explicit(&inode->npages, memory_order_relaxed))
 		r = ls_getattr(core->next, node->lower, NULL, &attr);
 	pthread_mutex_lock(&store->lock);
 	inode->changing++;
 	inode->token++;
-	if (inode->stamped) {
-		if (r < 0 || !same(&attr, &inode->stamp))
+	if (inode->stamped && !inode->dirty) {
+		if (r < 0 || !cache_same(&attr, &inode->stamp))
 			cache_inode_forget_data(store, inode);
 		else
 			drop_changed(store, inode, change, offset, len_bytes);
 	}
 	pthread_mutex_unlock(&store->lock);
+	return 0;
+}
+
+int cache_change_begin(struct cache_core *core, struct ls_node *node, enum cache_change change,
+		       uint64_t offset, uint64_t len_bytes)
+{
+	int r;
+
+	pthread_mutex_lock(&node->inode->change);
+	r = cache_change_begin_locked(core, node, change, offset, len_bytes);
+	if (r < 0)
+		pthread_mutex_unlock(&node->inode->change);
+	return r;
 }
 
 void cache_change_end(struct cache_core *core, struct ls_node *node)
@@ -179,31 +206,14 @@ void cache_change_end(struct cache_core *core, struct ls_node *node)
 	pthread_mutex_lock(&store->lock);
 	inode->changing--;
 	inode->token++;
-	if (inode->stamped && r < 0) {
+	if (inode->stamped && !inode->dirty && r < 0) {
 		cache_inode_forget_data(store, inode);
-	} else if (inode->stamped) {
-		stamp(inode, &attr);
+	} else if (inode->stamped && !inode->dirty) {
+		cache_stamp(inode, &attr);
 		inode->recent = inode->wrote = true;
 	}
 	pthread_mutex_unlock(&store->lock);
 	pthread_mutex_unlock(&inode->change);
-}
-
-ssize_t cache_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
-		    uint64_t offset, bool append, uint64_t *ret_end)
-{
-	struct cache_core *core = core_of(ls);
-	uint64_t len = 0;
-	ssize_t n;
-
-	if (!file->node->inode)
-		return ls_write(core->next, file->lower, iov, niov, offset, append, ret_end);
-	for (int i = 0; i < niov; i++)
-		len += iov[i].iov_len;
-	cache_change_begin(core, file->node, append ? CACHE_APPEND : CACHE_WRITE, offset, len);
-	n = ls_write(core->next, file->lower, iov, niov, offset, append, ret_end);
-	cache_change_end(core, file->node);
-	return n;
 }
 
 int cache_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
@@ -214,8 +224,10 @@ int cache_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64
 
 	if (!file->node->inode)
 		return ls_allocate(core->next, file->lower, mode, offset, len_bytes);
-	/* a collapsed or inserted range moves all that follows */
-	cache_change_begin(core, file->node, CACHE_REST, offset, 0);
+	/* a collapsed or inserted range moves all that follows; what is before it stays */
+	r = cache_change_begin(core, file->node, CACHE_REST, offset ? offset : 1, 0);
+	if (r < 0)
+		return r;
 	r = ls_allocate(core->next, file->lower, mode, offset, len_bytes);
 	cache_change_end(core, file->node);
 	return r;
@@ -254,11 +266,12 @@ static uint64_t read_hits(struct cache_core *core, struct cinode *inode, uint64_
 
 	rcu_enter();
 	for (unsigned i = 0; i < HIT_PAGES && out->left; i++) {
-		size_t within = offset % CACHE_PAGE, n;
+		size_t within = offset % CACHE_PAGE, n, len;
 		struct cache_page *page = cache_pages_find(core->store, inode, offset / CACHE_PAGE);
 
 		if (!page)
 			break;
+		len = atomic_load_explicit(&page->len, memory_order_acquire);
 		/* Neither the first look at what was read ahead nor the rest of a page that a scan
 		 * reads in pieces is a second use. */
 		if (atomic_load_explicit(&page->ahead, memory_order_relaxed))
@@ -266,16 +279,16 @@ static uint64_t read_hits(struct cache_core *core, struct cinode *inode, uint64_
 		else if (!(sequential && within && offset == begin) &&
 			 !atomic_load_explicit(&page->used, memory_order_relaxed))
 			atomic_store_explicit(&page->used, true, memory_order_relaxed);
-		if (within >= page->len) {
+		if (within >= len) {
 			*ret_end = true;
 			break;
 		}
-		n = page->len - within;
+		n = len - within;
 		if (n > out->left)
 			n = out->left;
 		sink_put(out, page->data + within, n);
 		offset += n;
-		if (page->len < CACHE_PAGE && offset % CACHE_PAGE == page->len) {
+		if (len < CACHE_PAGE && offset % CACHE_PAGE == len) {
 			*ret_end = true;
 			break;
 		}
@@ -285,7 +298,7 @@ static uint64_t read_hits(struct cache_core *core, struct cinode *inode, uint64_
 }
 
 /* How many pages to ask for, from the first one on: what the caller wants, and more when he reads
- * on and on; none that is there, and none beyond the end. */
+ * on and on; none that is there, and none beyond the end. 0: the first one came meanwhile. */
 static unsigned fill_span(struct cache_core *core, struct ls_file *file, uint64_t first,
 			  uint64_t wanted_bytes, bool sequential, uint64_t size)
 {
@@ -305,7 +318,7 @@ static unsigned fill_span(struct cache_core *core, struct ls_file *file, uint64_
 	most = most > first ? most - first : 1;
 	n = n < most ? n : most;
 	rcu_enter();
-	for (uint64_t i = 1; i < n; i++) {
+	for (uint64_t i = 0; i < n; i++) {
 		if (cache_pages_find(core->store, file->node->inode, first + i))
 			n = i;
 	}
@@ -338,7 +351,7 @@ static bool fill_begin(struct cache_core *core, struct ls_node *node, uint64_t *
 	pthread_mutex_lock(&store->lock);
 	quiet = !inode->changing && inode->token == token;
 	if (quiet && !inode->stamped)
-		stamp(inode, &attr);
+		cache_stamp(inode, &attr);
 	*ret_size = inode->stamp.size;
 	pthread_mutex_unlock(&store->lock);
 	*ret_token = token;
@@ -372,15 +385,43 @@ static void fill_end(struct cache_core *core, struct cinode *inode, struct cache
 	pthread_mutex_unlock(&store->lock);
 }
 
+/* got_bytes of the file were read to pages, or to one buffer, from offset begin on. What is behind
+ * them and before dirty_size is a hole that is not below yet. Returns how many there are now. */
+static ssize_t add_hole(const struct iovec *iov, unsigned n, uint64_t begin, ssize_t got_bytes,
+			uint64_t dirty_size)
+{
+	uint64_t at = 0, got = got_bytes;
+
+	if (got_bytes < 0 || begin + got >= dirty_size)
+		return got_bytes;
+	for (unsigned i = 0; i < n; at += iov[i++].iov_len) {
+		uint64_t from = got > at ? got - at : 0, to = iov[i].iov_len;
+
+		if (begin + at >= dirty_size)
+			break;
+		if (to > dirty_size - begin - at)
+			to = dirty_size - begin - at;
+		if (from >= to)
+			continue;
+		memset((char *)iov[i].iov_base + from, 0, to - from);
+		got = at + to;
+	}
+	return got;
+}
+
 /* Every page is in use. */
 static ssize_t read_past(struct cache_core *core, struct ls_file *file, uint64_t offset,
-			 struct sink *out)
+			 uint64_t dirty_size, struct sink *out)
 {
 	char bounce[BOUNCE_BYTES];
 	struct iovec iov = {.iov_base = bounce,
 			    .iov_len = out->left < sizeof(bounce) ? out->left : sizeof(bounce)};
-	ssize_t n = ls_read(core->next, file->lower, &iov, 1, offset);
+	ssize_t n;
 
+	if (iov.iov_len > CACHE_PAGE - offset % CACHE_PAGE)
+		iov.iov_len = CACHE_PAGE - offset % CACHE_PAGE;
+	n = ls_read(core->next, file->lower, &iov, 1, offset);
+	n = add_hole(&iov, 1, offset, n, dirty_size);
 	if (n > 0)
 		sink_put(out, bounce, n);
 	return n;
@@ -393,6 +434,7 @@ static ssize_t read_miss(struct cache_core *core, struct ls_file *file, uint64_t
 	struct iovec iov[CACHE_FILL_PAGES];
 	struct cinode *inode = file->node->inode;
 	uint64_t first = offset / CACHE_PAGE, token = 0, size = 0, done = 0;
+	uint64_t dirty_size = atomic_load(&inode->dirty_size); /* before fill_span() looks */
 	size_t within = offset % CACHE_PAGE;
 	bool quiet = fill_begin(core, file->node, &token, &size);
 	unsigned n = fill_span(core, file, first, within + out->left, sequential && quiet, size);
@@ -401,12 +443,18 @@ static ssize_t read_miss(struct cache_core *core, struct ls_file *file, uint64_t
 			     : n;
 	ssize_t got;
 
-	n = cache_pages_take(core->store, pages, n);
 	if (!n)
-		return read_past(core, file, offset, out);
+		return 0;
+	n = cache_pages_take(core->store, pages, n);
+	if (!n) {
+		got = read_past(core, file, offset, dirty_size, out);
+		*ret_end = !got;
+		return got;
+	}
 	for (unsigned i = 0; i < n; i++)
 		iov[i] = (struct iovec){.iov_base = pages[i]->data, .iov_len = CACHE_PAGE};
 	got = ls_read(core->next, file->lower, iov, n, first * CACHE_PAGE);
+	got = add_hole(iov, n, first * CACHE_PAGE, got, dirty_size);
 	/* Copied before others can see, and evict, the pages. */
 	for (uint64_t at = within; got > 0 && at < (uint64_t)got && out->left;) {
 		uint64_t len = CACHE_PAGE - at % CACHE_PAGE;
@@ -433,6 +481,11 @@ ssize_t cache_read(struct libservice *ls, struct ls_file *file, const struct iov
 	bool end = false, sequential;
 	ssize_t n = 0;
 
+	if (file->direct && file->node->inode && core->writeback) {
+		n = cache_clean(core, file->node->inode);
+		if (n < 0)
+			return n;
+	}
 	if (!file->node->inode || file->direct)
 		return ls_read(core->next, file->lower, iov, niov, offset);
 	for (int i = 0; i < niov; i++)
@@ -451,7 +504,7 @@ ssize_t cache_read(struct libservice *ls, struct ls_file *file, const struct iov
 		if (n || end)
 			continue;
 		n = read_miss(core, file, offset, sequential || offset > begin, &out, &end);
-		if (n <= 0)
+		if (n < 0)
 			break;
 		offset += n;
 	}

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the parts of the cache libservice share: cache.c (volumes, nodes, what is only passed on),
  * cache_share.c (one cache per source), cache_data.c (reads, changes, checks), cache_pages.c (the
- * store).
+ * store), cache_write.c (writes), cache_dirty.c (what is not below yet).
  *
- * Locks, in the order in which they are taken: cinode.change (held over a call of the layer below),
- * cache_core.nodes_lock, cache_store.lock. A hit takes none: it finds its page in an RCU section
- * and copies it out there. A page's content never changes while a reader can find it: a change
- * takes the page away, and its memory is used again after a grace period. */
+ * Locks, in the order in which they are taken: cinode.change and cinode.flush (held over calls of
+ * the layer below), cache_core.nodes_lock, cache_store.lock. A hit takes none: it finds its page in
+ * an RCU section and copies it out there. What a page has up to its len never changes while a
+ * reader can find it: a change takes the page away, or puts another one into its place, and its
+ * memory is used again after a grace period. Only what is behind len is written in place.
+ *
+ * Write-back: from the first write that stays in the pool's memory until all of it is below, an
+ * inode is dirty (cinode.dirty). Whoever holds change may begin that; who holds change and flush
+ * ends it. */
 #pragma once
 
 #include <pthread.h>
@@ -29,11 +34,13 @@ struct cache_page {
 	uint64_t index;			    /* offset / CACHE_PAGE */
 	struct cinode *inode;		    /* for the store's lock's holder */
 	char *data;
-	uint32_t len;	   /* less than a page: the file ends here */
-	bool hot;	   /* which queue */
-	atomic_bool used;  /* since it was last looked at */
-	atomic_bool ahead; /* read ahead, and not asked for yet */
-	struct list queue; /* hot or cold */
+	_Atomic uint32_t len; /* less than a page: the file ends here */
+	bool hot;	      /* which queue */
+	bool dirty;	      /* not below yet */
+	uint16_t holds;	      /* the flusher reads from it, or a writer adds to it */
+	atomic_bool used;     /* since it was last looked at */
+	atomic_bool ahead;    /* read ahead, and not asked for yet */
+	struct list queue;    /* dirty: its inode's; held: none; else hot or cold */
 	struct list of_inode;
 	struct cache_page *next; /* free, or waiting for a grace period */
 };
@@ -54,6 +61,17 @@ struct cache_store {
 	uint64_t last_id;
 	uint64_t check_ns; /* CACHE_CHECK_NS, but for tests */
 	bool is_private;   /* of the only cache in it */
+
+	/* Write-back. */
+	struct list dirty;	      /* inodes, the one that is so for the longest time first */
+	unsigned ninodes;	      /* in it */
+	uint64_t ndirty, nwriting;    /* pages; nwriting: on their way down */
+	uint64_t serial;	      /* of the last inode in dirty */
+	uint64_t age_ns, retry_ns;    /* CACHE_AGE_NS, CACHE_RETRY_NS, but for tests */
+	pthread_cond_t work, cleaned; /* for the flusher; for who waits for it */
+	uint64_t wake_at;	      /* the flusher sleeps until then; 0: it does not */
+	pthread_t flusher;
+	bool has_flusher, ends;
 
 	pthread_mutex_t cores_lock;
 	struct cache_core *cores;
@@ -76,10 +94,35 @@ struct cinode {
 	uint64_t token; /* counts what makes a read that is under way unfit to be kept */
 	/* What the pages are of; without it there are none. */
 	bool stamped;
-	bool recent; /* the time is too young to tell two changes apart */
-	bool wrote;  /* we, since it was last compared */
-	struct attr stamp;
+	bool recent;			/* the time is too young to tell two changes apart */
+	bool wrote;			/* we, since it was last compared */
+	struct attr stamp;		/* its size is dirty_size while the inode is dirty */
 	_Atomic uint64_t checked_until; /* CLOCK_MONOTONIC ns */
+
+	/* Held over each writing of dirty pages to the layer below. */
+	pthread_mutex_t flush;
+	bool dirty;
+	bool plain;   /* no bits and capabilities that a write takes off; under change */
+	bool watched; /* somebody waits for the host's events; under change */
+	bool untold;  /* no open file has told its program of error yet */
+	bool has_shown;
+	int error;	   /* the last one of a flush */
+	unsigned errors;   /* counts them */
+	unsigned failures; /* in a row */
+	unsigned opens;	   /* files of the layer above */
+	unsigned ndirty;
+	uint64_t serial;     /* orders store->dirty */
+	uint64_t due;	     /* CLOCK_MONOTONIC ns: when it has to go down, at the latest */
+	uint64_t generation; /* of dirty */
+	struct list pages_dirty, in_store;
+	/* 0 while the inode is not dirty. A reader reads it before it looks for a page, a writer
+	 * changes it after he put his pages there: so what is within it, in no page and not below,
+	 * is a hole. */
+	_Atomic uint64_t dirty_size;
+	struct ls_file *file; /* a reference: through it goes what is dirty */
+	struct timespec wrote_at;
+	/* What is shown for the ctime that our own flush has left below. */
+	struct timespec flushed_ctime, shown_ctime;
 };
 
 /* One per node of the layer below while somebody has it. */
@@ -92,10 +135,13 @@ struct ls_node {
 
 struct ls_file {
 	struct ls_file *lower;
-	struct ls_node *node; /* the vfs holds it longer than the file */
-	bool direct;
-	_Atomic uint64_t next; /* where a sequential reader goes on */
-	atomic_uint ahead;     /* pages */
+	struct ls_node *node; /* the vfs holds it longer than the file, and so does a dirty inode */
+	atomic_uint refs;
+	bool direct, readable;
+	unsigned errors;	/* of its inode, that are told; the store's lock */
+	struct ls_file *reader; /* of the same, where lower is not readable; under change */
+	_Atomic uint64_t next;	/* where a sequential reader goes on */
+	atomic_uint ahead;	/* pages */
 };
 
 struct cache_leaf {
@@ -114,6 +160,11 @@ struct cache_core {
 	struct cache *views; /* cores_lock */
 	pthread_mutex_t nodes_lock;
 	struct ls_node *nodes[CACHE_NODE_BUCKETS];
+	bool writeback;
+	atomic_bool watched; /* a directory is: events come when they happen */
+	/* Of the source's free space (of the file system room_dev), what nothing dirty needs; a
+	 * guess until room_until. The store's lock. */
+	uint64_t room_dev, room_bytes, room_until;
 	struct cinode *inodes[CACHE_NODE_BUCKETS]; /* the store's lock */
 };
 
@@ -144,7 +195,15 @@ bool cache_pages_insert(struct cache_store *store, struct cinode *inode, uint64_
 /* Pages first to last, last UINT64_MAX: to the end. */
 void cache_pages_drop(struct cache_store *store, struct cinode *inode, uint64_t first,
 		      uint64_t last);
-/* Nothing that is known of the inode's data is good any more. */
+/* The same, but whatever was there goes, and it is dirty from the beginning. */
+void cache_pages_put_dirty(struct cache_store *store, struct cinode *inode, uint64_t index,
+			   uint32_t len, struct cache_page *page);
+/* Nobody evicts it meanwhile; its memory stays what it is also when it is taken away. */
+void cache_pages_hold(struct cache_store *store, struct cache_page *page);
+void cache_pages_unhold(struct cache_store *store, struct cache_page *page);
+void cache_pages_dirty(struct cache_store *store, struct cache_page *page);
+void cache_pages_undirty(struct cache_store *store, struct cache_page *page);
+/* Nothing that is known of the inode's data is good any more. Not of a dirty one. */
 void cache_inode_forget_data(struct cache_store *store, struct cinode *inode);
 struct cinode *cache_inode_get(struct cache_core *core, uint64_t dev, uint64_t ino);
 void cache_inode_put(struct cinode *inode);
@@ -172,14 +231,65 @@ enum cache_change {
 	CACHE_REST,    /* all from offset on */
 	CACHE_METADATA /* the times alone */
 };
-/* Around each change of a regular file; the change itself is the caller's. node->inode is set. */
-void cache_change_begin(struct cache_core *core, struct ls_node *node, enum cache_change change,
-			uint64_t offset, uint64_t len_bytes);
+/* Around each change of a regular file; the change itself is the caller's. node->inode is set. What
+ * is dirty goes below first: where that fails, a change of data fails as well (and has no end). The
+ * thread keeps its identity. */
+int cache_change_begin(struct cache_core *core, struct ls_node *node, enum cache_change change,
+		       uint64_t offset, uint64_t len_bytes);
+/* With node->inode->change held. */
+int cache_change_begin_locked(struct cache_core *core, struct ls_node *node,
+			      enum cache_change change, uint64_t offset, uint64_t len_bytes);
 void cache_change_end(struct cache_core *core, struct ls_node *node);
+uint64_t cache_now(void); /* CLOCK_MONOTONIC_COARSE ns */
+bool cache_same(const struct attr *a, const struct attr *b);
+/* With the store's lock: what is read from now on belongs to attr. */
+void cache_stamp(struct cinode *inode, const struct attr *attr);
 
 ssize_t cache_read(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
 		   uint64_t offset);
-ssize_t cache_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
-		    uint64_t offset, bool append, uint64_t *ret_end);
 int cache_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
 		   uint64_t len_bytes);
+
+/* cache.c */
+
+void cache_file_unref(struct cache_core *core, struct ls_file *file);
+void cache_node_ref(struct cache_core *core, struct ls_node *node);
+void cache_node_unref(struct cache_core *core, struct ls_node *node, uint64_t count);
+
+/* cache_write.c */
+
+ssize_t cache_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
+		    uint64_t offset, bool append, uint64_t *ret_end);
+
+/* cache_dirty.c */
+
+/* Under cores_lock. */
+int cache_flusher_start(struct cache_store *store);
+void cache_flusher_end(struct cache_store *store);
+/* With file's inode's change held, the inode not being dirty: it is from here on. */
+int cache_dirty_begin(struct cache_core *core, struct ls_file *file);
+/* With change held: waits until there is room for more dirty pages. An error of this inode's own
+ * ends that. */
+int cache_dirty_wait(struct cache_core *core, struct cinode *inode);
+/* Whether the source has room for len_bytes more than what is dirty. */
+bool cache_dirty_room(struct cache_core *core, struct ls_node *node, uint64_t len_bytes);
+/* With change held: all of it is below, the inode not dirty any more; or not, and the error is
+ * noted. The thread's identity is the flusher's afterwards. */
+int cache_clean_locked(struct cache_core *core, struct cinode *inode);
+/* The same, without change. */
+int cache_clean(struct cache_core *core, struct cinode *inode);
+/* With change held: what is dirty is lost. */
+void cache_discard_locked(struct cache_core *core, struct cinode *inode);
+/* Every inode of core that is dirty now. */
+int cache_flush_core(struct cache_core *core);
+/* The end: what cannot be written is lost. */
+void cache_flush_last(struct cache_core *core);
+/* The last file of the layer above is closed. */
+void cache_dirty_closed(struct cache_core *core, struct ls_node *node);
+/* A program that wrote closes its file: down with it before long. */
+void cache_dirty_soon(struct cache_core *core, struct cinode *inode);
+/* An error that file's program was not told of yet, or 0. */
+int cache_take_error(struct cache_core *core, struct ls_file *file);
+bool cache_is_dirty(struct cache_core *core, struct cinode *inode);
+/* getattr, what is dirty included. */
+int cache_show(struct cache_core *core, struct ls_node *node, struct attr *ret_attr);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "danaus/service/cache_internal.h"
 
@@ -32,6 +33,7 @@ static void set_budget(struct cache_store *store, uint64_t bytes)
 int cache_store_new(uint64_t budget_bytes, struct cache_store **ret)
 {
 	struct cache_store *store = calloc(1, sizeof(*store));
+	pthread_condattr_t monotonic;
 
 	if (!store)
 		return -ENOMEM;
@@ -45,9 +47,17 @@ int cache_store_new(uint64_t budget_bytes, struct cache_store **ret)
 	}
 	pthread_mutex_init(&store->lock, NULL);
 	pthread_mutex_init(&store->cores_lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&store->work, &monotonic);
+	pthread_cond_init(&store->cleaned, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	list_init(&store->cold);
 	list_init(&store->hot);
+	list_init(&store->dirty);
 	store->check_ns = CACHE_CHECK_NS;
+	store->age_ns = CACHE_AGE_NS;
+	store->retry_ns = CACHE_RETRY_NS;
 	set_budget(store, budget_bytes);
 	*ret = store;
 	return 0;
@@ -71,7 +81,10 @@ void cache_store_free(struct cache_store *store)
 	/* One that a door still uses at the end of the service is worse freed than kept. */
 	if (!store || store->cores)
 		return;
+	cache_flusher_end(store);
 	free_chunks(store);
+	pthread_cond_destroy(&store->work);
+	pthread_cond_destroy(&store->cleaned);
 	munmap(store->bucket, CACHE_PAGE_BUCKETS * sizeof(*store->bucket));
 	pthread_mutex_destroy(&store->lock);
 	pthread_mutex_destroy(&store->cores_lock);
@@ -91,7 +104,8 @@ void cache_store_count(struct cache_store *store, struct cache_counts *ret)
 	pthread_mutex_lock(&store->lock);
 	ret->bytes = store->bytes;
 	ret->budget = store->budget;
-	ret->pages = store->ncold + store->nhot;
+	ret->dirty = store->ndirty + store->nwriting;
+	ret->pages = store->ncold + store->nhot + ret->dirty;
 	pthread_mutex_unlock(&store->lock);
 }
 
@@ -134,19 +148,17 @@ static void dequeue(struct cache_store *store, struct cache_page *page)
 	*(page->hot ? &store->nhot : &store->ncold) -= 1;
 }
 
-bool cache_pages_insert(struct cache_store *store, struct cinode *inode, uint64_t index,
-			uint32_t len, bool ahead, struct cache_page *page)
+static void put(struct cache_store *store, struct cinode *inode, uint64_t index, uint32_t len,
+		bool ahead, struct cache_page *page)
 {
 	_Atomic(struct cache_page *) *bucket = bucket_of(store, inode->id, index);
 
-	if (cache_pages_find(store, inode, index)) {
-		cache_pages_give_back(store, page);
-		return false;
-	}
 	page->id = inode->id;
 	page->index = index;
 	page->inode = inode;
-	page->len = len;
+	page->dirty = page->hot = false;
+	page->holds = 0;
+	atomic_store_explicit(&page->len, len, memory_order_relaxed);
 	atomic_store_explicit(&page->used, false, memory_order_relaxed);
 	atomic_store_explicit(&page->ahead, ahead, memory_order_relaxed);
 	atomic_store_explicit(&page->chain, atomic_load_explicit(bucket, memory_order_relaxed),
@@ -154,6 +166,16 @@ bool cache_pages_insert(struct cache_store *store, struct cinode *inode, uint64_
 	atomic_store_explicit(bucket, page, memory_order_release);
 	list_add_tail(&inode->pages, &page->of_inode);
 	atomic_fetch_add_explicit(&inode->npages, 1, memory_order_relaxed);
+}
+
+bool cache_pages_insert(struct cache_store *store, struct cinode *inode, uint64_t index,
+			uint32_t len, bool ahead, struct cache_page *page)
+{
+	if (cache_pages_find(store, inode, index)) {
+		cache_pages_give_back(store, page);
+		return false;
+	}
+	put(store, inode, index, len, ahead, page);
 	enqueue(store, page, false);
 	return true;
 }
@@ -166,6 +188,7 @@ static void inode_free(struct cinode *inode)
 		p = &(*p)->chain;
 	*p = inode->chain;
 	pthread_mutex_destroy(&inode->change);
+	pthread_mutex_destroy(&inode->flush);
 	free(inode);
 }
 
@@ -179,12 +202,68 @@ static void take_out(struct cache_store *store, struct cache_page *page)
 		p = &at->chain;
 	atomic_store_explicit(p, atomic_load_explicit(&page->chain, memory_order_relaxed),
 			      memory_order_release);
-	dequeue(store, page);
+	if (page->dirty)
+		cache_pages_undirty(store, page);
+	else if (!page->holds)
+		dequeue(store, page);
 	list_del(&page->of_inode);
 	atomic_fetch_sub_explicit(&page->inode->npages, 1, memory_order_relaxed);
 	page->inode = NULL;
+	if (page->holds)
+		return;
 	page->next = store->limbo;
 	store->limbo = page;
+}
+
+void cache_pages_put_dirty(struct cache_store *store, struct cinode *inode, uint64_t index,
+			   uint32_t len, struct cache_page *page)
+{
+	struct cache_page *old = cache_pages_find(store, inode, index);
+
+	put(store, inode, index, len, false, page); /* before the old one, so that one is found */
+	page->holds = 1;
+	cache_pages_dirty(store, page);
+	page->holds = 0;
+	if (old)
+		take_out(store, old);
+}
+
+void cache_pages_hold(struct cache_store *store, struct cache_page *page)
+{
+	if (!page->dirty && !page->holds)
+		dequeue(store, page);
+	page->holds++;
+}
+
+void cache_pages_unhold(struct cache_store *store, struct cache_page *page)
+{
+	if (--page->holds || page->dirty)
+		return;
+	if (page->inode) {
+		enqueue(store, page, page->hot);
+	} else {
+		page->next = store->limbo;
+		store->limbo = page;
+	}
+}
+
+/* Both while it is held. */
+void cache_pages_dirty(struct cache_store *store, struct cache_page *page)
+{
+	if (page->dirty)
+		return;
+	page->dirty = true;
+	list_add_tail(&page->inode->pages_dirty, &page->queue);
+	page->inode->ndirty++;
+	store->ndirty++;
+}
+
+void cache_pages_undirty(struct cache_store *store, struct cache_page *page)
+{
+	page->dirty = false;
+	list_del(&page->queue);
+	page->inode->ndirty--;
+	store->ndirty--;
 }
 
 /* The one that goes next, moved to the hot ones' or the cold ones' end where it earned that. Ends:
@@ -320,6 +399,8 @@ void cache_pages_drop(struct cache_store *store, struct cinode *inode, uint64_t 
 
 void cache_inode_forget_data(struct cache_store *store, struct cinode *inode)
 {
+	if (inode->dirty)
+		return;
 	cache_pages_drop(store, inode, 0, UINT64_MAX);
 	inode->stamped = false;
 	inode->token++;
@@ -344,7 +425,9 @@ struct cinode *cache_inode_get(struct cache_core *core, uint64_t dev, uint64_t i
 	inode->ino = ino;
 	inode->nodes = 1;
 	list_init(&inode->pages);
+	list_init(&inode->pages_dirty);
 	pthread_mutex_init(&inode->change, NULL);
+	pthread_mutex_init(&inode->flush, NULL);
 	inode->chain = *first;
 	*first = inode;
 	return inode;

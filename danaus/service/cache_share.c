@@ -33,6 +33,8 @@ static void print_source(FILE *out, const struct stack_source *source, bool top)
 		fprintf(out, "\n%s=%s", source->options[i].key, source->options[i].value);
 	if (source->ro && !top)
 		fputs("\nro", out);
+	if (source->writeback)
+		fputs("\nwriteback", out);
 }
 
 static int key_of(const struct stack_source *lower, const struct stack_limits *limits, char **ret)
@@ -156,13 +158,17 @@ int cache_share(struct cache_store *store, const struct stack_source *source,
 	pthread_mutex_init(&made->nodes_lock, NULL);
 	made->store = store;
 	made->next = lower;
+	made->writeback = source->writeback;
 	r = key_of(source, limits, &made->key);
 	if (!r)
 		r = add_leaves(made, source, true);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&store->cores_lock);
-	r = join(store, made, lower, &core, err);
+	if (made->writeback)
+		r = cache_flusher_start(store);
+	if (!r)
+		r = join(store, made, lower, &core, err);
 	if (!r) {
 		view->core = core;
 		view->next_view = core->views;
@@ -202,6 +208,7 @@ void cache_unshare(struct cache *view)
 	pthread_mutex_unlock(&store->cores_lock);
 	if (!last)
 		return;
+	cache_flush_last(core);
 	cache_core_drop(core);
 	ls_free(core->next);
 	core_free(core);

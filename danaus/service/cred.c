@@ -143,6 +143,50 @@ void cred_assume_service(void)
 	errno = saved;
 }
 
+int cred_keep(struct cred_kept *ret)
+{
+	struct cred_kept kept = {.assumed = self.assumed, .serial = self.serial, .caps = self.caps};
+
+	if (kept.assumed) {
+		kept.fsuid = syscall(SYS_setfsuid, -1);
+		kept.fsgid = syscall(SYS_setfsgid, -1);
+		kept.ngroups = syscall(SYS_getgroups, 0, NULL);
+		if (kept.ngroups > 0) {
+			kept.groups = calloc(kept.ngroups, sizeof(gid_t));
+			if (!kept.groups)
+				return -ENOMEM;
+			kept.ngroups = syscall(SYS_getgroups, kept.ngroups, kept.groups);
+		}
+		if (kept.ngroups < 0) {
+			free(kept.groups);
+			return -EPERM;
+		}
+	}
+	*ret = kept;
+	return 0;
+}
+
+void cred_restore(struct cred_kept *kept)
+{
+	int saved = errno;
+
+	if (!kept->assumed) {
+		cred_assume_service();
+	} else if (!self.assumed || !self.serial || self.serial != kept->serial ||
+		   self.caps != kept->caps) {
+		if (set_ids(kept->fsuid, kept->fsgid, kept->ngroups, kept->groups) < 0 ||
+		    set_caps((service.permitted & ~FILE_CAPS) | (service.permitted & kept->caps)) <
+			0)
+			abort(); /* as above */
+		self.assumed = true;
+		self.serial = kept->serial;
+		self.caps = kept->caps;
+	}
+	free(kept->groups);
+	kept->groups = NULL;
+	errno = saved;
+}
+
 struct cred *cred_root(void)
 {
 	return cred_ref(&root);

@@ -79,3 +79,16 @@ int cred_assume(const struct cred *cred, uint64_t caps);
 /* Back to the service's own identity, before reading other processes' /proc files, for example.
  * Free when the thread has it. */
 void cred_assume_service(void);
+
+/* The calling thread's identity, to come back to after it was another one for a while. -ENOMEM. */
+struct cred_kept {
+	bool assumed;
+	uint64_t serial, caps;
+	uid_t fsuid;
+	gid_t fsgid;
+	int ngroups;
+	gid_t *groups;
+};
+int cred_keep(struct cred_kept *ret);
+/* Frees what cred_keep() took. */
+void cred_restore(struct cred_kept *kept);

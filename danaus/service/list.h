@@ -2,6 +2,7 @@
 /* Doubly linked rings with a head, embedded in what they link. The caller locks. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct list {
@@ -11,6 +12,11 @@ struct list {
 static inline void list_init(struct list *head)
 {
 	head->prev = head->next = head;
+}
+
+static inline bool list_is_empty(const struct list *head)
+{
+	return head->next == head;
 }
 
 static inline void list_add_tail(struct list *head, struct list *item)

@@ -63,12 +63,12 @@ struct parser {
 	struct err *err;
 };
 
-void stack_source_free(struct stack_source *source)
+static void source_free(struct stack_source *source)
 {
 	if (!source)
 		return;
 	for (unsigned i = 0; i < source->nlower; i++)
-		stack_source_free(source->lower[i]);
+		source_free(source->lower[i]);
 	for (unsigned i = 0; i < source->noptions; i++) {
 		free(source->options[i].key);
 		free(source->options[i].value);
@@ -77,7 +77,7 @@ void stack_source_free(struct stack_source *source)
 	free(source->name);
 	free(source);
 }
-DEFINE_CLEANUP(source, struct stack_source *, stack_source_free)
+DEFINE_CLEANUP(source, struct stack_source *, source_free)
 
 static int mistake(struct parser *ps, size_t position, const char *what)
 {
@@ -143,7 +143,7 @@ static bool known_option(const struct stack_layer *layer, const char *key)
 }
 
 static int parse_options(struct parser *ps, const struct stack_layer *layer,
-			 struct stack_source *source)
+			 const struct stack_layer *above, struct stack_source *source)
 {
 	bool access = false;
 
@@ -160,6 +160,15 @@ static int parse_options(struct parser *ps, const struct stack_layer *layer,
 				return mistake(ps, start - ps->spec, "ro or rw is given twice");
 			access = true;
 			source->ro = key[1] == 'o';
+			continue;
+		}
+		if (!strcmp(key, "writeback")) {
+			if (!above || above->open != cache_open)
+				return mistake(ps, start - ps->spec,
+					       "writeback is for the source in a cache:[...]");
+			if (source->writeback)
+				return mistake(ps, start - ps->spec, "writeback is given twice");
+			source->writeback = true;
 			continue;
 		}
 		if (!known_option(layer, key))
@@ -179,7 +188,8 @@ static int parse_options(struct parser *ps, const struct stack_layer *layer,
 	return 0;
 }
 
-static int parse_source(struct parser *ps, unsigned depth, struct stack_source **ret)
+static int parse_source(struct parser *ps, unsigned depth, const struct stack_layer *above,
+			struct stack_source **ret)
 {
 	__attribute__((cleanup(cleanup_source))) struct stack_source *source =
 	    calloc(1, sizeof(*source));
@@ -212,7 +222,7 @@ static int parse_source(struct parser *ps, unsigned depth, struct stack_source *
 		if (source->nlower == layer->max_lower || source->nlower == STACK_LOWER_MAX)
 			return mistake_here(ps, "too many sources");
 		ps->p++;
-		r = parse_source(ps, depth + 1, &source->lower[source->nlower]);
+		r = parse_source(ps, depth + 1, layer, &source->lower[source->nlower]);
 		if (r < 0)
 			return r;
 		source->nlower++;
@@ -222,18 +232,18 @@ static int parse_source(struct parser *ps, unsigned depth, struct stack_source *
 	}
 	if (source->nlower < layer->min_lower)
 		return mistake_here(ps, "[SOURCE] is missing");
-	r = parse_options(ps, layer, source);
+	r = parse_options(ps, layer, above, source);
 	if (r < 0)
 		return r;
 	*ret = STEAL_PTR(source);
 	return 0;
 }
 
-int stack_parse(const char *spec, struct stack_source **ret, struct err *err)
+static int parse(const char *spec, struct err *err, struct stack_source **ret)
 {
 	__attribute__((cleanup(cleanup_source))) struct stack_source *source = NULL;
 	struct parser ps = {.spec = spec, .p = spec, .err = err};
-	int r = parse_source(&ps, 0, &source);
+	int r = parse_source(&ps, 0, NULL, &source);
 
 	if (r < 0)
 		return r;
@@ -280,9 +290,60 @@ int stack_open(const char *spec, const struct stack_limits *limits, struct libse
 {
 	static const struct stack_limits nothing;
 	__attribute__((cleanup(cleanup_source))) struct stack_source *source = NULL;
-	int r = stack_parse(spec, &source, err);
+	int r = parse(spec, err, &source);
 
 	if (r < 0)
 		return r;
 	return open_source(spec, source, limits ? limits : &nothing, ret, err);
+}
+
+static void format_text(FILE *out, const char *text)
+{
+	for (; *text; text++) {
+		if (special(*text))
+			fputc('\\', out);
+		fputc(*text, out);
+	}
+}
+
+static void format_source(FILE *out, const struct stack_source *source, bool nested)
+{
+	fprintf(out, "%s:", source->name);
+	if (source->path)
+		format_text(out, source->path);
+	for (unsigned i = 0; i < source->nlower; i++) {
+		fputc('[', out);
+		format_source(out, source->lower[i], true);
+		fputc(']', out);
+	}
+	if (source->ro || nested)
+		fputs(source->ro ? ",ro" : ",rw", out);
+	if (source->writeback)
+		fputs(",writeback", out);
+	for (unsigned i = 0; i < source->noptions; i++) {
+		fprintf(out, ",%s=", source->options[i].key);
+		format_text(out, source->options[i].value);
+	}
+}
+
+int stack_format(const char *spec, char **ret, struct err *err)
+{
+	__attribute__((cleanup(cleanup_source))) struct stack_source *source = NULL;
+	char *text = NULL;
+	size_t len;
+	int r = parse(spec, err, &source);
+	FILE *out;
+
+	if (r < 0)
+		return r;
+	out = open_memstream(&text, &len);
+	if (!out)
+		return -ENOMEM;
+	format_source(out, source, false);
+	if (fclose(out) != 0) {
+		free(text);
+		return -ENOMEM;
+	}
+	*ret = text;
+	return 0;
 }

@@ -2,10 +2,10 @@
 /* The spec of a stack, and what a libservice that wants to be named in one provides.
  *
  *   SPEC    = NAME ":" (PATH | "[" SPEC "]" ...) ["," OPTION ...]
- *   OPTION  = "ro" | "rw" | KEY "=" VALUE
+ *   OPTION  = "ro" | "rw" | "writeback" | KEY "=" VALUE
  *
  * "local:/srv/a,ro", "ceph:FS:/dir,id=tenant-a", "union:[ceph:/t/a,rw][local:/srv/base,ro]",
- * "cache:[local:/srv/a]". In PATH and VALUE a backslash takes the meaning off the next of
+ * "cache:[local:/srv/a]". writeback is for the source of a cache, cache.h says what it does. In PATH and VALUE a backslash takes the meaning off the next of
  * , [ ] \  and is itself otherwise. The canonical form has ro or rw first in each nested source, and
  * no other rw.
  *
@@ -22,7 +22,7 @@ struct stack_source {
 	size_t position; /* of its name in the spec, for messages */
 	char *name;
 	char *path; /* NULL when it stacks on others */
-	bool ro;
+	bool ro, writeback;
 	unsigned noptions, nlower;
 	struct {
 		char *key, *value;
@@ -30,9 +30,6 @@ struct stack_source {
 	struct stack_source *lower[STACK_LOWER_MAX];
 };
 
-/* What spec says; nothing is opened. -EINVAL: err names the position of the mistake. */
-int stack_parse(const char *spec, struct stack_source **ret, struct err *err);
-void stack_source_free(struct stack_source *source);
 /* The value of an option, or NULL. */
 const char *stack_option(const struct stack_source *source, const char *key);
 
