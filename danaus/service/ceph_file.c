@@ -104,7 +104,7 @@ int cephls_op_create(struct libservice *ls, const struct cred *cred, struct ls_n
 		if (r < 0)
 			break;
 		cephls_call_umask = umask;
-		r = cephls_stat(fs, dir, &stx);
+		r = cephls_rights(fs, dir, &stx);
 		if (!r)
 			r = cephls_may(fs, cred, dir, &stx, W_OK | X_OK);
 		if (!r)
@@ -156,7 +156,7 @@ int cephls_op_open(struct libservice *ls, const struct cred *cred, struct ls_nod
 		if (r < 0)
 			return r;
 		file = NULL;
-		r = cephls_stat(fs, node, &stx);
+		r = cephls_rights(fs, node, &stx);
 		if (!r)
 			r = cephls_may(fs, cred, node, &stx, masks[flags & O_ACCMODE]);
 		if (!r && flags & O_NOATIME && !cephls_owns(cred, &stx, CAP_FOWNER))
@@ -228,9 +228,7 @@ static void drop_privileges(struct ceph *fs, struct ls_file *file)
 	Inode *in;
 
 	if (!atomic_load(&file->no_privileges) && !cephls_inode(fs, file->node, &in)) {
-		if (ceph_ll_getxattr(fs->mount, in, "security.capability", NULL, 0,
-				     fs->root_perms) > 0)
-			ceph_ll_removexattr(fs->mount, in, "security.capability", fs->root_perms);
+		cephls_drop_capability(fs, in);
 		atomic_store(&file->no_privileges, true);
 	}
 }

@@ -91,6 +91,9 @@ int cephls_node_of(struct ceph *fs, Inode *in, const struct ceph_statx *stx, str
 void cephls_attr(struct ceph *fs, struct ls_node *node, const struct ceph_statx *stx,
 	       struct attr *ret);
 int cephls_stat(struct ceph *fs, struct ls_node *node, struct ceph_statx *ret);
+/* Only what rights depend on: type, mode, owner, group, and which inode. The MDS is not asked for
+ * that after each change of a directory, as it is for the rest. */
+int cephls_rights(struct ceph *fs, struct ls_node *node, struct ceph_statx *ret);
 
 /* Identities. NULL: out of memory. Free when not fs->root_perms. */
 UserPerm *cephls_perms_of(const struct cred *cred);
@@ -99,11 +102,11 @@ UserPerm *cephls_perms_of(const struct cred *cred);
 UserPerm *cephls_perms_for(struct ceph *fs, const struct cred *cred, uid_t uid, gid_t gid);
 void cephls_perms_done(struct ceph *fs, UserPerm *perms);
 
-/* inode_permission() of fs/namei.c. Within a call. */
+/* The rights of *_may*() are those of cephls_rights(). Within a call.
+ *
+ * inode_permission() of fs/namei.c. */
 int cephls_may(struct ceph *fs, const struct cred *cred, struct ls_node *node,
 	     const struct ceph_statx *stx, int mask);
-int cephls_may_remove(struct ceph *fs, const struct cred *cred, struct ls_node *dir,
-		    const struct ceph_statx *victim);
 bool cephls_owns(const struct cred *cred, const struct ceph_statx *stx, uint64_t cap);
 int cephls_may_link(struct ceph *fs, const struct cred *cred, struct ls_node *node,
 		  const struct ceph_statx *stx);
@@ -111,10 +114,13 @@ int cephls_may_link(struct ceph *fs, const struct cred *cred, struct ls_node *no
 int cephls_may_set(struct ceph *fs, const struct cred *cred, struct ls_node *node,
 		 const struct ceph_statx *stx, unsigned set, const struct attr *attr,
 		 bool file, mode_t *mode);
+/* Of a file that is written to, cut or given away. */
+void cephls_drop_capability(struct ceph *fs, Inode *in);
 int cephls_may_xattr(struct ceph *fs, const struct cred *cred, struct ls_node *node,
 		   const char *name, bool write);
 
-#define CEPH_WANT CEPH_STATX_ALL_STATS
+#define CEPH_WANT   CEPH_STATX_ALL_STATS
+#define CEPH_RIGHTS (CEPH_STATX_MODE | CEPH_STATX_UID | CEPH_STATX_GID | CEPH_STATX_INO)
 extern __thread mode_t cephls_call_umask;
 
 /* ceph_node.c */

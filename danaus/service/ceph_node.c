@@ -25,13 +25,23 @@ static int check_name(const char *name)
 	return 0;
 }
 
-int cephls_stat(struct ceph *fs, struct ls_node *node, struct ceph_statx *ret)
+static int get_attributes(struct ceph *fs, struct ls_node *node, unsigned want,
+			  struct ceph_statx *ret)
 {
 	Inode *in;
 	int r = cephls_inode(fs, node, &in);
 
-	return r < 0 ? r
-		     : ceph_ll_getattr(fs->mount, in, ret, CEPH_WANT, 0, fs->root_perms);
+	return r < 0 ? r : ceph_ll_getattr(fs->mount, in, ret, want, 0, fs->root_perms);
+}
+
+int cephls_stat(struct ceph *fs, struct ls_node *node, struct ceph_statx *ret)
+{
+	return get_attributes(fs, node, CEPH_WANT, ret);
+}
+
+int cephls_rights(struct ceph *fs, struct ls_node *node, struct ceph_statx *ret)
+{
+	return get_attributes(fs, node, CEPH_RIGHTS, ret);
 }
 
 static bool has_acl(struct ceph *fs, struct ls_node *node, const struct ceph_statx *stx)
@@ -102,7 +112,7 @@ static int enter_dir(struct ceph *fs, const struct cred *cred, struct ls_node *d
 		     Inode **ret)
 {
 	struct ceph_statx stx;
-	int r = dir->type == S_IFDIR ? cephls_stat(fs, dir, &stx) : -ENOTDIR;
+	int r = dir->type == S_IFDIR ? cephls_rights(fs, dir, &stx) : -ENOTDIR;
 
 	if (!r)
 		r = cephls_may(fs, cred, dir, &stx, mask);
@@ -204,7 +214,7 @@ int cephls_op_link(struct libservice *ls, const struct cred *cred, struct ls_nod
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = cephls_stat(fs, node, &stx);
+		r = cephls_rights(fs, node, &stx);
 		if (!r)
 			r = cephls_may_link(fs, cred, node, &stx);
 		if (!r)
@@ -222,7 +232,7 @@ static int peek(struct ceph *fs, Inode *parent, const char *name, struct ceph_st
 		bool *ret_missing)
 {
 	Inode *in;
-	int r = ceph_ll_lookup(fs->mount, parent, name, &in, stx, CEPH_WANT, 0, fs->root_perms);
+	int r = ceph_ll_lookup(fs->mount, parent, name, &in, stx, CEPH_RIGHTS, 0, fs->root_perms);
 
 	*ret_missing = r == -ENOENT;
 	if (!r)
@@ -230,14 +240,33 @@ static int peek(struct ceph *fs, Inode *parent, const char *name, struct ceph_st
 	return r == -ENOENT ? 0 : r;
 }
 
+/* Whether cred may take name out of dir; the MDS says what else may be wrong. What the name is matters
+ * in a sticky directory, and when the answer is no: that there is nothing comes first. */
+static int may_take(struct ceph *fs, const struct cred *cred, struct ls_node *dir, Inode *parent,
+		    const char *name, bool must_exist)
+{
+	struct ceph_statx stx, victim;
+	bool missing;
+	int may = cephls_rights(fs, dir, &stx), r;
+
+	if (!may)
+		may = cephls_may(fs, cred, dir, &stx, W_OK | X_OK);
+	if (!may && (!(stx.stx_mode & S_ISVTX) || cred->fsuid == stx.stx_uid))
+		return 0;
+	r = peek(fs, parent, name, &victim, &missing);
+	if (r < 0)
+		return r;
+	if (missing)
+		return must_exist ? -ENOENT : may;
+	return !may && !cephls_owns(cred, &victim, CAP_FOWNER) ? -EPERM : may;
+}
+
 int cephls_op_unlink(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
 		   const char *name, bool directory)
 {
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
-	struct ceph_statx victim;
 	Inode *parent;
-	bool missing;
 	int r = check_name(name);
 
 	if (r < 0)
@@ -248,13 +277,7 @@ int cephls_op_unlink(struct libservice *ls, const struct cred *cred, struct ls_n
 			return r;
 		r = enter_dir(fs, cred, dir, X_OK, &parent);
 		if (!r)
-			r = peek(fs, parent, name, &victim, &missing);
-		if (!r && missing)
-			r = -ENOENT;
-		if (!r)
-			r = cephls_may_remove(fs, cred, dir, &victim);
-		if (!r && S_ISDIR(victim.stx_mode) != directory)
-			r = directory ? -ENOTDIR : -EISDIR;
+			r = may_take(fs, cred, dir, parent, name, true);
 		if (!r)
 			r = directory ? ceph_ll_rmdir(fs->mount, parent, name, fs->root_perms)
 				      : ceph_ll_unlink(fs->mount, parent, name, fs->root_perms);
@@ -262,40 +285,34 @@ int cephls_op_unlink(struct libservice *ls, const struct cred *cred, struct ls_n
 	return r;
 }
 
+/* The ".." of a directory that moves changes. */
+static int may_move(struct ceph *fs, const struct cred *cred, Inode *parent, const char *name)
+{
+	struct ceph_statx stx;
+	struct ls_node *moved;
+	Inode *in;
+	int r = ceph_ll_lookup(fs->mount, parent, name, &in, &stx, CEPH_WANT, 0, fs->root_perms);
+
+	if (!r)
+		r = cephls_node_of(fs, in, &stx, &moved);
+	if (r < 0)
+		return r;
+	if (moved->type == S_IFDIR)
+		r = cephls_may(fs, cred, moved, &stx, W_OK);
+	fs->base.ops->forget(&fs->base, moved, 1);
+	return r;
+}
+
 static int may_rename(struct ceph *fs, const struct cred *cred, struct ls_node *dir, Inode *parent,
 		      const char *name, struct ls_node *newdir, Inode *newparent,
 		      const char *newname)
 {
-	struct ceph_statx old, new;
-	bool missing, free;
-	int r = peek(fs, parent, name, &old, &missing);
+	int r = may_take(fs, cred, dir, parent, name, true);
 
 	if (!r)
-		r = missing ? -ENOENT : peek(fs, newparent, newname, &new, &free);
-	if (r < 0)
-		return r;
-	if (!free && new.stx_ino == old.stx_ino && new.stx_dev == old.stx_dev)
-		return 0;
-	r = cephls_may_remove(fs, cred, dir, &old);
-	if (!r)
-		r = cephls_may_remove(fs, cred, newdir, free ? NULL : &new);
-	if (r < 0)
-		return r;
-	if (!free && S_ISDIR(old.stx_mode) != S_ISDIR(new.stx_mode))
-		return S_ISDIR(old.stx_mode) ? -ENOTDIR : -EISDIR;
-	if (S_ISDIR(old.stx_mode) && dir != newdir) { /* its ".." changes */
-		struct ls_node *moved;
-		Inode *in;
-
-		r = ceph_ll_lookup(fs->mount, parent, name, &in, &old, CEPH_WANT, 0,
-				   fs->root_perms);
-		if (!r)
-			r = cephls_node_of(fs, in, &old, &moved);
-		if (r < 0)
-			return r;
-		r = cephls_may(fs, cred, moved, &old, W_OK);
-		fs->base.ops->forget(&fs->base, moved, 1);
-	}
+		r = may_take(fs, cred, newdir, newparent, newname, false);
+	if (!r && dir != newdir)
+		r = may_move(fs, cred, parent, name);
 	return r;
 }
 
@@ -399,7 +416,7 @@ int cephls_op_setattr(struct libservice *ls, const struct cred *cred, struct ls_
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = cephls_stat(fs, node, &old);
+		r = cephls_rights(fs, node, &old);
 		if (!r)
 			r = cephls_may_set(fs, cred, node, &old, set, attr, file, &mode);
 		if (!r)
@@ -411,8 +428,7 @@ int cephls_op_setattr(struct libservice *ls, const struct cred *cred, struct ls_
 				r = ceph_ll_setattr(fs->mount, in, &stx, mask, fs->root_perms);
 			if (!r && set & (ATTR_UID | ATTR_GID | ATTR_SIZE) &&
 			    S_ISREG(old.stx_mode))
-				ceph_ll_removexattr(fs->mount, in, "security.capability",
-						    fs->root_perms);
+				cephls_drop_capability(fs, in);
 		}
 		if (!r)
 			r = cephls_stat(fs, node, &stx);

@@ -15,7 +15,14 @@
 #define ACL_VERSION 2u
 #define ACL_BYTES   8192
 
-enum { TAG_USER_OBJ = 1, TAG_USER = 2, TAG_GROUP_OBJ = 4, TAG_GROUP = 8, TAG_MASK = 16, TAG_OTHER = 32 };
+enum {
+	TAG_USER_OBJ = 1,
+	TAG_USER = 2,
+	TAG_GROUP_OBJ = 4,
+	TAG_GROUP = 8,
+	TAG_MASK = 16,
+	TAG_OTHER = 32
+};
 
 struct acl_entry {
 	uint16_t tag, perm;
@@ -90,14 +97,9 @@ static int by_acl(struct ceph *fs, const struct cred *cred, struct ls_node *node
 {
 	char value[ACL_BYTES];
 	uint32_t version;
-	struct attr attr;
 	Inode *in;
-	int n;
+	int n = cephls_inode(fs, node, &in);
 
-	cephls_attr(fs, node, stx, &attr);
-	if (!attr.has_acl)
-		return 1;
-	n = cephls_inode(fs, node, &in);
 	if (n < 0)
 		return n;
 	n = ceph_ll_getxattr(fs->mount, in, ACL_NAME, value, sizeof(value), fs->root_perms);
@@ -113,7 +115,7 @@ static int by_acl(struct ceph *fs, const struct cred *cred, struct ls_node *node
 }
 
 int cephls_may(struct ceph *fs, const struct cred *cred, struct ls_node *node,
-	     const struct ceph_statx *stx, int mask)
+	       const struct ceph_statx *stx, int mask)
 {
 	uint64_t caps;
 	mode_t mode = stx->stx_mode;
@@ -142,23 +144,9 @@ int cephls_may(struct ceph *fs, const struct cred *cred, struct ls_node *node,
 	return r;
 }
 
-int cephls_may_remove(struct ceph *fs, const struct cred *cred, struct ls_node *dir,
-		    const struct ceph_statx *victim)
-{
-	struct ceph_statx stx;
-	int r = cephls_stat(fs, dir, &stx);
-
-	if (!r)
-		r = cephls_may(fs, cred, dir, &stx, W_OK | X_OK);
-	if (!r && victim && stx.stx_mode & S_ISVTX && cred->fsuid != stx.stx_uid &&
-	    !cephls_owns(cred, victim, CAP_FOWNER))
-		r = -EPERM;
-	return r;
-}
-
 /* may_linkat() with fs.protected_hardlinks=1. */
 int cephls_may_link(struct ceph *fs, const struct cred *cred, struct ls_node *node,
-		  const struct ceph_statx *stx)
+		    const struct ceph_statx *stx)
 {
 	if (S_ISDIR(stx->stx_mode))
 		return -EPERM;
@@ -172,8 +160,8 @@ int cephls_may_link(struct ceph *fs, const struct cred *cred, struct ls_node *no
 }
 
 int cephls_may_set(struct ceph *fs, const struct cred *cred, struct ls_node *node,
-		 const struct ceph_statx *stx, unsigned set, const struct attr *attr, bool file,
-		 mode_t *mode)
+		   const struct ceph_statx *stx, unsigned set, const struct attr *attr, bool file,
+		   mode_t *mode)
 {
 	uint64_t caps = cred_caps_for(cred, stx->stx_uid, stx->stx_gid);
 	bool owner = cred->fsuid == stx->stx_uid, owns = cephls_owns(cred, stx, CAP_FOWNER);
@@ -182,8 +170,7 @@ int cephls_may_set(struct ceph *fs, const struct cred *cred, struct ls_node *nod
 	gid_t gid = set & ATTR_GID ? attr->gid : stx->stx_gid;
 	int r = 0;
 
-	if (set & ATTR_UID && !(caps & CAP_BIT(CAP_CHOWN)) &&
-	    !(owner && attr->uid == stx->stx_uid))
+	if (set & ATTR_UID && !(caps & CAP_BIT(CAP_CHOWN)) && !(owner && attr->uid == stx->stx_uid))
 		return -EPERM;
 	if (set & ATTR_GID && !(caps & CAP_BIT(CAP_CHOWN)) &&
 	    !(owner && (gid == stx->stx_gid || cred_in_group(cred, gid))))
@@ -222,11 +209,11 @@ static bool host_cap(const struct cred *cred, unsigned cap)
 }
 
 int cephls_may_xattr(struct ceph *fs, const struct cred *cred, struct ls_node *node,
-		   const char *name, bool write)
+		     const char *name, bool write)
 {
 	int missing = write ? -EPERM : -ENODATA;
 	struct ceph_statx stx;
-	int r = cephls_stat(fs, node, &stx);
+	int r = cephls_rights(fs, node, &stx);
 
 	if (r < 0)
 		return r;
@@ -245,9 +232,17 @@ int cephls_may_xattr(struct ceph *fs, const struct cred *cred, struct ls_node *n
 		return !write || cephls_owns(cred, &stx, CAP_FOWNER) ? 0 : -EPERM;
 	if (starts(name, "user.") && !S_ISREG(stx.stx_mode) && !S_ISDIR(stx.stx_mode))
 		return missing;
-	if (write && (starts(name, "ceph.") ||
-		      (S_ISDIR(stx.stx_mode) && stx.stx_mode & S_ISVTX)) &&
+	if (write && (starts(name, "ceph.") || (S_ISDIR(stx.stx_mode) && stx.stx_mode & S_ISVTX)) &&
 	    !cephls_owns(cred, &stx, CAP_FOWNER))
 		return -EPERM;
 	return cephls_may(fs, cred, node, &stx, write ? W_OK : R_OK);
+}
+
+void cephls_drop_capability(struct ceph *fs, Inode *in)
+{
+	static const char name[] = "security.capability";
+
+	/* Asking costs nothing, most of the time; taking away what is not there asks the MDS. */
+	if (ceph_ll_getxattr(fs->mount, in, name, NULL, 0, fs->root_perms) > 0)
+		ceph_ll_removexattr(fs->mount, in, name, fs->root_perms);
 }

@@ -120,8 +120,9 @@ int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *
 	return r;
 }
 
-/* A name of node was taken away; before: its attributes until then, if they were known. When that
- * was the last one, nothing of ours may keep its space. */
+/* A name of node was taken away; before: its attributes of some time before, if they were known.
+ * When that was the last one, nothing of ours may keep its space; when it was not, nothing is lost.
+ */
 static void lost_name(struct vnode *node, const struct attr *before)
 {
 	struct attr attr;
@@ -132,8 +133,8 @@ static void lost_name(struct vnode *node, const struct attr *before)
 		vnode_unrest(node, true);
 }
 
-/* With the directory's names held: *node is what walk's name is now. It was so when names_gen was gen;
- * another change may have come first. */
+/* With the directory's names held: *node is what walk's name is now. It was so when names_gen was
+ * gen; another change may have come first. */
 static int look_again(struct vctx *ctx, struct walk *walk, unsigned gen, struct vnode **node)
 {
 	if (atomic_load(&walk->node->names_gen) == gen)
@@ -184,7 +185,7 @@ int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
 		r = look_again(ctx, &walk, gen, &node);
 		if (!r)
 			r = check_unlink(&walk, node, directory);
-		known = !r && vnode_cached(node, walk.now, &before);
+		known = !r && vnode_cached_rights(node, walk.now, &before);
 		if (!r)
 			r = ls_unlink(dir->instance->ls, ctx->cred, dir->ls, walk.last, directory);
 		if (!r)
