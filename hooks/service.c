@@ -85,7 +85,7 @@ __attribute__((noreturn)) static void become_service(struct service *s, const ch
 	struct err err = {0};
 	int log = openat(s->dir, "log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
 	int null = open("/dev/null", O_RDWR);
-	int guard = -1, r = guard_start(&guard);
+	int guard = -1, r = guard_start(log, &guard);
 
 	if (!r)
 		r = cgroups_join(groups, &err);

@@ -302,11 +302,36 @@ static void ring(struct shm_channel *channel, unsigned slot)
 		SYS6(futex, &channel->bell_asleep, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-/* Waits without a limit where a lock may take for ever: then the kernel restarts the wait after a
- * signal handler with SA_RESTART by itself, and another handler's signal ends the call. */
+/* What a signal's handler does to a call that waits: restarts it where it has SA_RESTART (signal(7)). */
+enum handlers { HANDLERS_INTERRUPT, HANDLERS_RESTART, HANDLERS_DIFFER };
+
+static enum handlers handlers_of_program(void)
+{
+	bool restart = false, interrupt = false;
+
+	for (int sig = 1; sig <= SIGNALS; sig++) {
+		struct sigaction_ action;
+
+		if (sig >= 32 && sig <= 34) /* libcs' own */
+			continue;
+		if (SYS4(rt_sigaction, sig, NULL, &action, sizeof(action.mask)) < 0 ||
+		    (uintptr_t)action.handler <= 1)
+			continue;
+		restart |= (action.flags & SA_RESTART_) != 0;
+		interrupt |= !(action.flags & SA_RESTART_);
+	}
+	return restart && interrupt ? HANDLERS_DIFFER
+	       : restart	    ? HANDLERS_RESTART
+				    : HANDLERS_INTERRUPT;
+}
+
+/* Looks after the service each second. The kernel does not restart a wait that has a limit, nor tell which
+ * signal ended it: where a lock may take for ever and the program's handlers differ, the wait has none,
+ * and the kernel decides. Then only a signal ends it when the service was killed. */
 static int wait_asleep(struct shm_channel *channel, struct shm_slot *slot, unsigned index)
 {
-	bool unlimited = slot->request.op == WIRE_LOCK || slot->request.op == WIRE_FLOCK;
+	bool lock = slot->request.op == WIRE_LOCK || slot->request.op == WIRE_FLOCK;
+	enum handlers handlers = lock ? handlers_of_program() : HANDLERS_RESTART;
 	struct timespec_ second = {1, 0};
 	uint32_t state = atomic_fetch_or(&slot->state, SLOT_WAITING) | SLOT_WAITING;
 
@@ -315,13 +340,17 @@ static int wait_asleep(struct shm_channel *channel, struct shm_slot *slot, unsig
 
 		if ((state & 0xff) == SLOT_DONE)
 			return 0;
-		r = SYS6(futex, &slot->state, FUTEX_WAIT, state, unlimited ? NULL : &second, NULL,
-			 0);
+		r = SYS6(futex, &slot->state, FUTEX_WAIT, state,
+			 handlers == HANDLERS_DIFFER ? NULL : &second, NULL, 0);
 		if ((r == -ETIMEDOUT || r == -EINTR || atomic_load(&channel->dead)) &&
-		    service_gone(channel) && (atomic_load(&slot->state) & 0xff) != SLOT_DONE)
+		    service_gone(channel) && (atomic_load(&slot->state) & 0xff) != SLOT_DONE) {
+			atomic_store(&channel->dead, 1); /* the next call need not wait */
 			return -EIO;
-		if (r == -EINTR && unlimited) {
-			unlimited = false;
+		}
+		if (r == -EINTR && lock &&
+		    (handlers == HANDLERS_DIFFER || handlers_of_program() != HANDLERS_RESTART)) {
+			lock = false;
+			handlers = HANDLERS_RESTART;
 			state = SLOT_POSTED | SLOT_WAITING;
 			if (atomic_compare_exchange_strong(&slot->state, &state,
 							   state | SLOT_CANCEL))

@@ -77,6 +77,14 @@ struct pollfd_ {
 struct timespec_ {
 	long sec, nsec;
 };
+struct sigaction_ { /* rt_sigaction(2) */
+	void *handler; /* 0 and 1: none */
+	unsigned long flags;
+	void *restorer;
+	uint64_t mask;
+};
+#define SIGNALS	    64
+#define SA_RESTART_ 0x10000000ul
 struct rlimit_ {
 	uint64_t soft, hard;
 };

@@ -20,9 +20,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -32,6 +34,7 @@
 
 #include "danaus/base/fd.h"
 #include "danaus/fuse/face.h"
+#include "danaus/proto/guard.h"
 #include "danaus/server/loop.h"
 #include "danaus/server/stats.h"
 #include "danaus/server/workers.h"
@@ -50,6 +53,7 @@ static struct container container;
 static pthread_t loop_thread;
 static void *filter;
 static size_t filter_bytes;
+static int guard[2]; /* the other end is closed by without_a_guard_the_door_goes_on() */
 
 /* The service. */
 
@@ -115,6 +119,9 @@ static int set_up(void **state)
 	assert_int_equal(mkdir(plain, 0755), 0);
 	assert_int_equal(mkdir(mounted, 0755), 0);
 	pool.ncpus = 1;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, guard), 0);
+	assert_int_equal(fcntl(guard[1], F_SETFL, 0), 0);
+	pool.guard_fd = guard[0];
 	assert_int_equal(sched_getaffinity(0, sizeof(pool.cpus), &pool.cpus), 0);
 	assert_int_equal(vfs_new(&pool.vfs), 0);
 	assert_int_equal(anchors_new(&pool.anchors, &err), 0);
@@ -167,6 +174,7 @@ static int tear_down(void **state)
 	workers_free(pool.workers);
 	anchors_free(pool.anchors);
 	vfs_free(pool.vfs);
+	close(guard[0]);
 	free(filter);
 	snprintf(command, sizeof(command), "rm -rf '%s'", root_dir);
 	return system(command);
@@ -477,6 +485,95 @@ static void a_waiter_that_is_killed_leaves_nothing(void **state)
 		close(pipes[i]);
 }
 
+/* What the service would leave behind were it killed. */
+
+static struct guard_message hear(int *fds, unsigned nfds)
+{
+	struct guard_message message;
+	unsigned got = nfds;
+	size_t len;
+
+	assert_int_equal(fd_recv(guard[1], &message, sizeof(message), &len, fds, nfds ? &got : NULL), 0);
+	assert_int_equal(len, sizeof(message));
+	assert_int_equal(got, nfds);
+	return message;
+}
+
+static struct guard_call *call_in(struct guard_ledger *ledger, int nr)
+{
+	for (;;) {
+		for (unsigned i = 0; i < __atomic_load_n(&ledger->used, __ATOMIC_RELAXED); i++) {
+			struct guard_call *call = &ledger->call[i];
+
+			if (__atomic_load_n(&call->acts, __ATOMIC_ACQUIRE) && call->request.data.nr == nr)
+				return call;
+		}
+		usleep(1000);
+	}
+}
+
+static void the_guard_finds_the_calls_in_progress(void **state)
+{
+	int pipes[4], fds[2], others[2];
+	struct guard_ledger *ledger;
+	struct guard_message message, left;
+	struct guard_call *call;
+	pid_t holder, waiter;
+	uint64_t id;
+	char c;
+
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(pipe(pipes + 2), 0);
+	holder = start(hold_lock, pipes);
+	assert_int_equal(read(pipes[0], &c, 1), 1);
+	assert_int_equal(hear(others, 2).kind, GUARD_LISTENER);
+	waiter = start(wait_for_lock, NULL);
+	message = hear(fds, 2);
+	assert_int_equal(message.kind, GUARD_LISTENER);
+	ledger = mmap(NULL, sizeof(*ledger), PROT_READ, MAP_SHARED, fds[1], 0);
+	assert_true(ledger != MAP_FAILED);
+	assert_int_equal(ledger->fd_base, FD_BASE);
+	assert_int_equal(ledger->descriptors[SYS_openat], 1);
+	assert_int_equal(ledger->descriptors[SYS_open], 0);
+	assert_int_equal(ledger->descriptors[SYS_renameat2], 5);
+	assert_int_equal(ledger->descriptors[SYS_symlinkat], 2);
+	assert_int_equal(ledger->descriptors[SYS_mmap], 16);
+	assert_int_equal(ledger->descriptors[SYS_dup2], 1);
+
+	call = call_in(ledger, SYS_fcntl);
+	id = call->request.id;
+	assert_int_equal(call->request.pid, waiter);
+	assert_int_equal(ioctl(fds[0], SECCOMP_IOCTL_NOTIF_ID_VALID, &id), 0);
+	assert_int_equal(write(pipes[3], "g", 1), 1);
+	assert_int_equal(finish(holder), 0);
+	assert_int_equal(finish(waiter), 0);
+	/* all are answered when it leaves the listener */
+	do {
+		left = hear(NULL, 0);
+		assert_int_equal(left.kind, GUARD_LISTENER_LEFT);
+	} while (left.number != message.number);
+	for (unsigned i = 0; i < ledger->used; i++)
+		assert_int_equal(ledger->call[i].request.id | ledger->call[i].acts, 0);
+	munmap(ledger, sizeof(*ledger));
+	for (int i = 0; i < 2; i++) {
+		close(fds[i]);
+		close(others[i]);
+	}
+	for (int i = 0; i < 4; i++)
+		close(pipes[i]);
+}
+
+/* First it does not read, then it is dead: for this and all that follows. */
+static void without_a_guard_the_door_goes_on(void **state)
+{
+	while (send(guard[0], "", 1, MSG_NOSIGNAL) == 1)
+		;
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(finish(start(bad_memory, NULL)), 0);
+	close(guard[1]);
+	assert_int_equal(finish(start(bad_memory, NULL)), 0);
+}
+
 static int busy_threads(void *arg)
 {
 	execl(filecalls, "filecalls", UNSERVED, "-k", (const char *)arg, (char *)NULL);
@@ -528,6 +625,8 @@ static void listeners_have_a_limit(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(the_guard_finds_the_calls_in_progress),
+	    cmocka_unit_test(without_a_guard_the_door_goes_on),
 	    cmocka_unit_test(every_call_is_as_on_a_plain_directory),
 	    cmocka_unit_test(what_needs_the_kernel_gets_its_files),
 	    cmocka_unit_test(memory_that_is_not_there_is_efault),

@@ -165,7 +165,7 @@ static int abort_connection(dev_t dev)
 static void tell_guard(const struct face_mount *face, bool starts)
 {
 	int sock = face->container->pool->guard_fd, r;
-	struct guard_message message = {minor(face->dev)};
+	const struct guard_message message = {starts ? GUARD_FACE : GUARD_FACE_ENDED, minor(face->dev)};
 	CLEANUP_FD int fd = -1;
 
 	if (sock < 0)

@@ -145,6 +145,7 @@ int64_t ncall_begin(struct call *call)
 		return CALL_GONE;
 	call->valid_ns = stats_now();
 	call->served = true;
+	__atomic_store_n(call->acts, 1, __ATOMIC_RELEASE);
 	return 0;
 }
 

@@ -30,6 +30,7 @@ struct call {
 	int nr;
 	pid_t tid; /* host */
 	const struct call_row *row;
+	uint32_t *acts; /* in the listener's ledger: set before anything is done */
 	struct caller *caller; /* NULL until ncall_caller() */
 	int dirfd[2];	       /* of ours, which the call's paths start at; 0: none */
 	struct vctx ctx;       /* after ncall_begin() */

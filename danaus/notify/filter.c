@@ -143,8 +143,9 @@ int filter_build(int fd_base, void **ret, size_t *ret_bytes, struct err *err)
 
 	allow = emit(&p, BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
 	notify = emit(&p, BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF, 0, 0);
-	leaf[WHEN_STATE] = notify;
+	leaf[WHEN_STATE] = leaf[WHEN_STATE_AT0] = notify;
 	leaf[WHEN_PATH] = emit_cookie(&p, allow, notify);
+	leaf[WHEN_PATH_AT0] = leaf[WHEN_PATH_AT1] = leaf[WHEN_PATH_AT02] = leaf[WHEN_PATH];
 	leaf[WHEN_PATH_OR_FSTAT2] = emit_fstat(&p, 2, fd_base, allow, leaf[WHEN_PATH]);
 	leaf[WHEN_PATH_OR_FSTAT3] = emit_fstat(&p, 3, fd_base, allow, leaf[WHEN_PATH]);
 	leaf[WHEN_FD0] = emit_fd(&p, 0, fd_base, notify, allow);

@@ -28,6 +28,7 @@
 #include "danaus/base/cleanup.h"
 #include "danaus/base/log.h"
 #include "danaus/notify/descriptor.h"
+#include "danaus/notify/ledger.h"
 #include "danaus/notify/signals.h"
 #include "danaus/server/stats.h"
 
@@ -37,7 +38,7 @@
 #endif
 
 #define LISTENERS_MAX  256 /* per container: each podman exec brings one */
-#define RECEIVERS_MAX  512 /* per listener */
+#define RECEIVERS_MAX  GUARD_RECEIVERS /* per listener */
 #define STACK_BYTES    (512u << 10)
 #define TICK_NS	       1000000
 #define TICKS_TO_SLEEP 8  /* so many without a call in progress, each twice as long as the last, */
@@ -68,12 +69,14 @@ struct receiver {
 	atomic_bool cancel;
 	uint64_t looked; /* the monitor's */
 	struct scratch *scratch;
+	struct guard_call *ledger; /* its place in the listener's */
 };
 
 struct listener {
 	struct listener *next;
 	struct notify *door;
 	int fd;
+	struct ledger ledger;
 	atomic_int receiving;	  /* in the kernel, waiting for a notification */
 	atomic_int want;	  /* so many should */
 	_Atomic uint32_t permits; /* futex: parked receivers that may go on */
@@ -106,21 +109,26 @@ static void *receiver_main(void *arg);
 /* door->lock is held. */
 static int receiver_start(struct listener *listener)
 {
+	struct guard_call *place = ledger_place(&listener->ledger);
 	struct receiver *receiver;
 	pthread_attr_t attr;
 	int r;
 
-	if (listener->nreceivers >= RECEIVERS_MAX)
+	if (!place)
 		return -EAGAIN;
 	receiver = calloc(1, sizeof(*receiver));
-	if (!receiver)
+	if (!receiver) {
+		ledger_place_back(&listener->ledger);
 		return -ENOMEM;
+	}
 	receiver->listener = listener;
+	receiver->ledger = place;
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	r = pthread_create(&receiver->thread, &attr, receiver_main, receiver);
 	pthread_attr_destroy(&attr);
 	if (r) {
+		ledger_place_back(&listener->ledger);
 		free(receiver);
 		return -r;
 	}
@@ -243,6 +251,7 @@ static void serve(struct receiver *receiver, const struct seccomp_notif *request
 	    .nr = request->data.nr,
 	    .tid = (pid_t)request->pid,
 	    .row = index < 0 ? NULL : &call_table[index],
+	    .acts = &receiver->ledger->acts,
 	    .ctx = {.cancel = &receiver->cancel, .fsize_limit = UINT64_MAX},
 	};
 	int64_t result = CALL_CONTINUE;
@@ -323,13 +332,14 @@ static void *receiver_main(void *arg)
 
 	pthread_setname_np(pthread_self(), "notify");
 	while (receiver_turn(listener)) {
-		struct seccomp_notif request = {0};
-		int r = ioctl(listener->fd, SECCOMP_IOCTL_NOTIF_RECV, &request);
+		struct guard_call *ledger = receiver->ledger; /* zeroed: the kernel insists */
+		int r = ioctl(listener->fd, SECCOMP_IOCTL_NOTIF_RECV, &ledger->request);
 		int error = errno;
 
 		atomic_fetch_sub(&listener->receiving, 1);
 		if (!r) {
-			serve(receiver, &request);
+			serve(receiver, &ledger->request);
+			memset(ledger, 0, sizeof(*ledger));
 		} else if (error == ENOENT ? hung_up(listener->fd) : error != EINTR) {
 			listener_end(listener);
 			break;
@@ -434,7 +444,9 @@ static unsigned door_tick(struct notify *door, int ncpus, bool *ret_over)
 			busy = TICK_BUSY;
 			if (listener_reap(listener)) {
 				*at = listener->next;
+				ledger_left(door->container->pool, listener->fd);
 				fd_close(listener->fd);
+				ledger_done(&listener->ledger);
 				free(listener);
 				continue;
 			}
@@ -515,6 +527,7 @@ int notify_serve(struct container *container, int fd)
 {
 	CLEANUP_FD int owned = fd;
 	CLEANUP_FREE struct listener *listener = calloc(1, sizeof(*listener));
+	struct pool *pool = container->pool;
 	struct notify *door;
 	unsigned listeners = 0;
 	uint64_t no_call = 0;
@@ -539,19 +552,28 @@ int notify_serve(struct container *container, int fd)
 	if (r)
 		return r;
 
+	r = ledger_init(container->fd_base, &listener->ledger);
+	if (r)
+		return r;
 	listener->door = door;
 	listener->fd = fd;
 	atomic_store(&listener->want, 1);
 	pthread_mutex_lock(&door->lock);
 	for (struct listener *l = door->listeners; l; l = l->next)
 		listeners++;
-	r = atomic_load(&door->stopping)     ? -ESHUTDOWN
-	    : listeners >= LISTENERS_MAX ? -EUSERS
-					     : receiver_start(listener);
+	r = atomic_load(&door->stopping) ? -ESHUTDOWN : listeners >= LISTENERS_MAX ? -EUSERS : 0;
+	if (!r) {
+		ledger_hand_over(&listener->ledger, pool, fd);
+		r = receiver_start(listener);
+		if (r)
+			ledger_left(pool, fd);
+	}
 	if (!r) {
 		listener->next = door->listeners;
 		door->listeners = STEAL_PTR(listener);
 		owned = -1;
+	} else {
+		ledger_done(&listener->ledger);
 	}
 	pthread_mutex_unlock(&door->lock);
 	return r;

@@ -321,6 +321,9 @@ int server_run(const struct server_options *options)
 	int r;
 
 	server.pool.guard_fd = options->guard_fd;
+	/* a guard that is stuck holds nothing up */
+	if (options->guard_fd >= 0)
+		fcntl(options->guard_fd, F_SETFL, O_NONBLOCK);
 	r = start(&server, options, &err);
 
 	if (r < 0) {

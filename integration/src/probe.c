@@ -9,6 +9,7 @@
  *   size                 fstat: its size
  *   truncate LENGTH      ftruncate
  *   lock r|w START LEN   F_SETLK; "ok"
+ *   wait START LEN       F_SETLKW, for writing (not in probe.go)
  *   unlock START LEN
  *   close
  *   map OFFSET TEXT      through a shared mapping of it; "ok"
@@ -41,6 +42,7 @@ static const char *error_name(int e)
 	    {ENOENT, "ENOENT"},	  {EAGAIN, "EAGAIN"},	    {EACCES, "EAGAIN"}, {EPERM, "EPERM"},
 	    {EEXIST, "EEXIST"},	  {ENOTEMPTY, "ENOTEMPTY"}, {EBADF, "EBADF"},	{EINVAL, "EINVAL"},
 	    {ENOTDIR, "ENOTDIR"}, {EISDIR, "EISDIR"},	    {ENOSPC, "ENOSPC"}, {EROFS, "EROFS"},
+	    {EIO, "EIO"},	  {ENOTCONN, "ENOTCONN"},   {ECONNABORTED, "ECONNABORTED"},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -74,12 +76,12 @@ static const char *text(ssize_t n)
 	return answer;
 }
 
-static const char *lock(short type, const char *start, const char *len)
+static const char *lock(int cmd, short type, const char *start, const char *len)
 {
 	struct flock l = {
 	    .l_type = type, .l_whence = SEEK_SET, .l_start = atoll(start), .l_len = atoll(len)};
 
-	return done(fcntl(fd, F_SETLK, &l));
+	return done(fcntl(fd, cmd, &l));
 }
 
 static const char *map(const char *offset, const char *what)
@@ -178,10 +180,12 @@ static const char *act(const char *verb, char *a, char *b)
 	if (!strcmp(verb, "lock")) {
 		char *start = strtok(b, " ");
 
-		return lock(*a == 'r' ? F_RDLCK : F_WRLCK, start, strtok(NULL, " "));
+		return lock(F_SETLK, *a == 'r' ? F_RDLCK : F_WRLCK, start, strtok(NULL, " "));
 	}
 	if (!strcmp(verb, "unlock"))
-		return lock(F_UNLCK, a, b);
+		return lock(F_SETLK, F_UNLCK, a, b);
+	if (!strcmp(verb, "wait"))
+		return lock(F_SETLKW, F_WRLCK, a, b);
 	if (!strcmp(verb, "close"))
 		return done(close(fd));
 	if (!strcmp(verb, "map"))

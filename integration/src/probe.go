@@ -33,7 +33,9 @@ func name(err error) string {
 				syscall.ENOENT: "ENOENT", syscall.EAGAIN: "EAGAIN", syscall.EACCES: "EAGAIN",
 				syscall.EPERM: "EPERM", syscall.EEXIST: "EEXIST", syscall.ENOTEMPTY: "ENOTEMPTY",
 				syscall.EBADF: "EBADF", syscall.EINVAL: "EINVAL", syscall.ENOTDIR: "ENOTDIR",
-				syscall.EISDIR: "EISDIR", syscall.ENOSPC: "ENOSPC", syscall.EROFS: "EROFS"}
+				syscall.EISDIR: "EISDIR", syscall.ENOSPC: "ENOSPC", syscall.EROFS: "EROFS",
+				syscall.EIO: "EIO", syscall.ENOTCONN: "ENOTCONN",
+				syscall.ECONNABORTED: "ECONNABORTED"}
 			if n, ok := names[e]; ok {
 				return n
 			}

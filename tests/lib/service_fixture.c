@@ -53,6 +53,7 @@ int service_fixture_start(struct service_fixture *fixture, const char *spec)
 	if (geteuid() != 0)
 		return -EPERM;
 	memset(fixture, 0, sizeof(*fixture));
+	pool->guard_fd = -1;
 	strcpy(fixture->dir, "/tmp/danaus-test-XXXXXX");
 	CHECK(mkdtemp(fixture->dir) ? 0 : -errno);
 	chmod(fixture->dir, 0755);
