@@ -151,6 +151,11 @@ static void a_thread_is_of_its_process_while_it_lives(void **state)
 	assert_int_equal(process_get(&container, thread.tid, &by_thread), 0);
 	assert_ptr_equal(by_thread, process);
 	process_unref(by_thread);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(process_get_waiting(&container, thread.tid, &by_thread), 0);
+		assert_ptr_equal(by_thread, process);
+		process_unref(by_thread);
+	}
 	assert_int_equal(process_host_tid(process, thread.tid, &tid), 0);
 	assert_int_equal(tid, thread.tid);
 	assert_int_equal(process_cred(process, tid, &cred), 0);

@@ -101,7 +101,7 @@ int64_t ncall_caller(struct call *call)
 
 	if (call->caller)
 		return 0;
-	r = process_get(call->container, call->tid, &process);
+	r = process_get_waiting(call->container, call->tid, &process);
 	if (r)
 		return r == -ESRCH ? CALL_GONE : CALL_CONTINUE;
 	pthread_mutex_lock(&door->lock);

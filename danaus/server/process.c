@@ -32,6 +32,7 @@
 #define TIDS	      64u
 #define CRED_KEEP_NS  100000000ull  /* an execve of a set-user-id program is seen by then */
 #define SETTLE_NS     1000000000ull /* see process_rights_changed() */
+#define FRESH_NS      1000000ull    /* a number comes back only after all others were used */
 #define PID_NS_DEPTH  32
 #define STATUS_MAX    16384
 #define PROC_TEXT_MAX 65536
@@ -64,6 +65,7 @@ struct processes {
 	struct process *bucket[BUCKETS]; /* each holds a reference */
 	struct process *by_tid[BUCKETS]; /* the last one asked for by such a number; none held */
 	pid_t tid[BUCKETS];
+	uint64_t seen_ns[BUCKETS]; /* when that number was known to be its thread */
 	unsigned depth; /* of the container's pid namespace: its place in a status' NSpid */
 };
 
@@ -375,25 +377,44 @@ static int tgid_of(pid_t tid, pid_t *ret)
 	return 0;
 }
 
-static struct process *known(struct processes *processes, pid_t pid, pid_t tid)
+/* tid was one of process' threads at now. */
+static void seen(struct processes *processes, struct process *process, pid_t tid, uint64_t now)
 {
+	unsigned slot = (unsigned)tid % BUCKETS;
+
+	processes->by_tid[slot] = process;
+	processes->tid[slot] = tid;
+	processes->seen_ns[slot] = now;
+}
+
+/* lives: the caller knows that there is such a thread. */
+static struct process *known(struct processes *processes, pid_t pid, pid_t tid, bool lives)
+{
+	unsigned slot = (unsigned)tid % BUCKETS;
 	struct process *process = NULL;
+	uint64_t now = stats_now();
+	bool fresh = false;
 
 	pthread_mutex_lock(&processes->lock);
-	if (pid)
+	if (pid) {
 		process = *find(processes, pid);
-	else if (processes->tid[(unsigned)tid % BUCKETS] == tid)
-		process = processes->by_tid[(unsigned)tid % BUCKETS];
-	if (process) {
+	} else if (processes->tid[slot] == tid) {
+		process = processes->by_tid[slot];
+		fresh = lives && now - processes->seen_ns[slot] < FRESH_NS;
+	}
+	if (process)
 		atomic_fetch_add(&process->refs, 1);
-		processes->by_tid[(unsigned)tid % BUCKETS] = process;
-		processes->tid[(unsigned)tid % BUCKETS] = tid;
-	}
 	pthread_mutex_unlock(&processes->lock);
-	if (process && !has_thread(process, tid)) {
+	if (!process || fresh)
+		return process;
+	if (!has_thread(process, tid)) {
 		process_unref(process);
-		process = NULL;
+		return NULL;
 	}
+	pthread_mutex_lock(&processes->lock);
+	if (*find(processes, process->pid) == process)
+		seen(processes, process, tid, now);
+	pthread_mutex_unlock(&processes->lock);
 	return process;
 }
 
@@ -414,8 +435,7 @@ static int enter(struct processes *processes, struct process **process, pid_t ti
 		mine->next = processes->bucket[(unsigned)mine->pid % BUCKETS];
 		processes->bucket[(unsigned)mine->pid % BUCKETS] = mine;
 	}
-	processes->by_tid[(unsigned)tid % BUCKETS] = *process;
-	processes->tid[(unsigned)tid % BUCKETS] = tid;
+	seen(processes, *process, tid, 0);
 	pthread_mutex_unlock(&processes->lock);
 	if (*process != mine) {
 		process_unref(mine);
@@ -430,19 +450,19 @@ static int enter(struct processes *processes, struct process **process, pid_t ti
 	return r;
 }
 
-int process_get(struct container *container, pid_t host_tid, struct process **ret)
+static int get(struct container *container, pid_t host_tid, bool lives, struct process **ret)
 {
 	struct processes *processes = container->processes;
 	struct process *process;
 	pid_t pid;
 	int r;
 
-	process = known(processes, 0, host_tid);
+	process = known(processes, 0, host_tid, lives);
 	if (!process) {
 		r = tgid_of(host_tid, &pid);
 		if (r < 0)
 			return r;
-		process = known(processes, pid, host_tid);
+		process = known(processes, pid, host_tid, lives);
 		if (!process) {
 			r = process_new(container, pid, &process);
 			if (!r)
@@ -459,14 +479,24 @@ int process_get(struct container *container, pid_t host_tid, struct process **re
 	return 0;
 }
 
+int process_get(struct container *container, pid_t host_tid, struct process **ret)
+{
+	return get(container, host_tid, false, ret);
+}
+
+int process_get_waiting(struct container *container, pid_t host_tid, struct process **ret)
+{
+	return get(container, host_tid, true, ret);
+}
+
 int process_find(struct container *container, pid_t host_tid, struct process **ret)
 {
-	struct process *process = known(container->processes, 0, host_tid);
+	struct process *process = known(container->processes, 0, host_tid, false);
 	pid_t pid = host_tid;
 	int r;
 
 	if (!process)
-		process = known(container->processes, pid, host_tid);
+		process = known(container->processes, pid, host_tid, false);
 	if (!process) {
 		/* A process' first thread: such a number is its own, and unknown. */
 		if (!syscall(SYS_tgkill, host_tid, host_tid, 0) || errno == EPERM)
@@ -474,7 +504,7 @@ int process_find(struct container *container, pid_t host_tid, struct process **r
 		r = tgid_of(host_tid, &pid);
 		if (r < 0)
 			return r;
-		process = known(container->processes, pid, host_tid);
+		process = known(container->processes, pid, host_tid, false);
 		if (!process)
 			return -ESRCH;
 	}

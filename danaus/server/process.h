@@ -46,6 +46,9 @@ struct process;
 
 /* host_tid may be any of its threads. -ESRCH gone, -EPERM not of this container. */
 int process_get(struct container *container, pid_t host_tid, struct process **ret);
+/* The same of a thread that waits for an answer of ours, which it did in this millisecond: mostly
+ * without asking the kernel. */
+int process_get_waiting(struct container *container, pid_t host_tid, struct process **ret);
 /* Only a process that is in the table already; -ESRCH when it is not. */
 int process_find(struct container *container, pid_t host_tid, struct process **ret);
 int processes_new(struct container *container);
