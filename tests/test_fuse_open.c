@@ -335,6 +335,23 @@ static void a_running_program_is_not_written(void **state)
 	vfile_unref(file);
 }
 
+/* Nobody has read yet what the kernel says about closed descriptors. */
+static void a_program_that_was_just_closed_runs(void **state)
+{
+	struct vfile *file;
+	char path[128];
+	int anchor;
+
+	copy_in("/bin/true", "written", 0755);
+	path_of(path, sizeof(path), "face", "written");
+	file = open_vfs("written", O_RDWR);
+	assert_int_equal(anchor_give(w.pool.anchors, file, 0, &anchor), 0);
+	vfile_unref(file);
+	assert_int_equal(WEXITSTATUS(verdict(child(exec_as_user, path))), ETXTBSY);
+	anchor_give_done(w.pool.anchors, anchor);
+	assert_int_equal(verdict(child(exec_as_user, path)), 0);
+}
+
 static int find_library(struct dl_phdr_info *info, size_t size, void *data)
 {
 	if (!strstr(info->dlpi_name, "libcmocka"))
@@ -761,6 +778,7 @@ int main(void)
 	    cmocka_unit_test(processes_share_a_mapping),
 	    cmocka_unit_test(programs_run),
 	    cmocka_unit_test(a_running_program_is_not_written),
+	    cmocka_unit_test(a_program_that_was_just_closed_runs),
 	    cmocka_unit_test(libraries_load),
 	    cmocka_unit_test(appends_of_all_doors_follow_each_other),
 	    cmocka_unit_test(a_kernel_descriptor_is_the_same_open_file),

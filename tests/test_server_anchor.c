@@ -80,7 +80,7 @@ static void an_anchor_names_its_file(void **state)
 	struct stat st;
 	char byte;
 
-	assert_int_equal(anchor_give(*state, &file, &fd), 0);
+	assert_int_equal(anchor_give(*state, &file, 0, &fd), 0);
 	assert_int_equal(file.refs, 2);
 	assert_int_equal(anchor_find(*state, fd, &found), 0);
 	assert_ptr_equal(found, &file);
@@ -110,7 +110,7 @@ static void the_last_close_in_any_process_gives_the_file_back(void **state)
 	char byte;
 
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-	assert_int_equal(anchor_give(*state, &file, &fd), 0);
+	assert_int_equal(anchor_give(*state, &file, 0, &fd), 0);
 	copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	child = fork();
 	if (child == 0) {
@@ -134,7 +134,7 @@ static void status_flags_are_on_the_descriptor(void **state)
 	struct vfile file = {.refs = 1, .flags = O_RDWR | O_APPEND | O_NONBLOCK};
 	int fd;
 
-	assert_int_equal(anchor_give(*state, &file, &fd), 0);
+	assert_int_equal(anchor_give(*state, &file, 0, &fd), 0);
 	assert_int_equal(fcntl(fd, F_GETFL) & (O_APPEND | O_NONBLOCK), O_APPEND | O_NONBLOCK);
 	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
 	anchor_give_done(*state, fd);
@@ -147,7 +147,7 @@ static void many_anchors_at_once(void **state)
 	int *fd = calloc(N, sizeof(int));
 
 	for (int i = 0; i < N; i++)
-		assert_int_equal(anchor_give(*state, i % 2 ? &file : &other, &fd[i]), 0);
+		assert_int_equal(anchor_give(*state, i % 2 ? &file : &other, 0, &fd[i]), 0);
 	assert_int_equal(file.refs, 1 + N / 2);
 	anchors_drop_instance(*state, (void *)&file);
 	assert_int_equal(other.refs, 1);

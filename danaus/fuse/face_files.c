@@ -92,11 +92,23 @@ static void uncount_open(struct face_mount *face, struct face_file *file)
 		close(io_fd);
 }
 
+/* Who wrote the program may have closed it a moment ago: the kernel's word of it is read then. */
+static int exec_begin(struct face_mount *face, struct vnode *node)
+{
+	int r = vnode_exec_begin(node);
+
+	if (r == -ETXTBSY) {
+		anchors_closed(face->container->pool->anchors);
+		r = vnode_exec_begin(node);
+	}
+	return r;
+}
+
 int face_file_new(struct face_mount *face, uint64_t id, struct vfile *vfile,
 		  const struct face_binding *binding, bool exec, struct face_file **ret)
 {
 	struct face_file *file = calloc(1, sizeof(*file));
-	int r = !file ? -ENOMEM : exec ? vnode_exec_begin(vfile_node(vfile)) : 0;
+	int r = !file ? -ENOMEM : exec ? exec_begin(face, vfile_node(vfile)) : 0;
 
 	if (r < 0) {
 		vfile_unref(vfile);

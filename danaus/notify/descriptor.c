@@ -205,9 +205,8 @@ int64_t descriptor_give(struct call *call, struct vfile *file, int flags)
 	int64_t r;
 	int anchor;
 
-	if (anchor_give(anchors, file, &anchor))
+	if (anchor_give(anchors, file, process_pid(call->caller->process), &anchor))
 		return CALL_CONTINUE;
-	anchor_receiver(anchors, anchor, process_pid(call->caller->process));
 	r = descriptor_give_anchor(call, anchor, flags);
 	anchor_give_done(anchors, anchor);
 	return r;

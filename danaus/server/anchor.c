@@ -186,7 +186,7 @@ static void grow(struct anchors *anchors)
 	anchors->nbuckets = n;
 }
 
-int anchor_give(struct anchors *anchors, struct vfile *file, int *ret_fd)
+int anchor_give(struct anchors *anchors, struct vfile *file, pid_t receiver, int *ret_fd)
 {
 	int flags = vfile_flags(file) & (O_APPEND | O_NONBLOCK);
 	struct anchor *anchor, **link;
@@ -203,26 +203,15 @@ int anchor_give(struct anchors *anchors, struct vfile *file, int *ret_fd)
 	pthread_mutex_lock(&anchors->lock);
 	grow(anchors);
 	link = find(anchors, st.st_ino);
-	*anchor = (struct anchor){.ino = st.st_ino, .file = vfile_ref(file), .next = *link};
+	*anchor = (struct anchor){.ino = st.st_ino,
+				  .receiver = receiver,
+				  .file = vfile_ref(file),
+				  .next = *link};
 	*link = anchor;
 	anchors->count++;
 	pthread_mutex_unlock(&anchors->lock);
 	*ret_fd = STEAL_FD(fd);
 	return 0;
-}
-
-void anchor_receiver(struct anchors *anchors, int fd, pid_t pid)
-{
-	struct anchor *anchor;
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		return;
-	pthread_mutex_lock(&anchors->lock);
-	anchor = *find(anchors, st.st_ino);
-	if (anchor)
-		anchor->receiver = pid;
-	pthread_mutex_unlock(&anchors->lock);
 }
 
 void anchor_give_done(struct anchors *anchors, int fd)

@@ -25,11 +25,9 @@ void anchors_closed(struct anchors *anchors);
  * anchor_give_done(). Each call makes an anchor inode of its own (fanotify merges events, so closes
  * of several descriptions of one inode could not be counted), and each holds a reference on file
  * until its last copy is closed. Status flags of the open file are on it (O_NONBLOCK, O_APPEND;
- * O_CLOEXEC is the receiver's). */
-int anchor_give(struct anchors *anchors, struct vfile *file, int *ret_fd);
-/* Whose close it is when our own copy, fd, turns out to be the last: the receiver may have closed its
- * one before anchor_give_done(). */
-void anchor_receiver(struct anchors *anchors, int fd, pid_t pid);
+ * O_CLOEXEC is the receiver's). receiver (0: not known): whose close it is when our own copy turns out
+ * to be the last, because it has closed its one before anchor_give_done(). */
+int anchor_give(struct anchors *anchors, struct vfile *file, pid_t receiver, int *ret_fd);
 void anchor_give_done(struct anchors *anchors, int fd);
 /* The open file that fd names (fstat: device and inode), with a new reference; -EBADF when fd is no
  * anchor. */

@@ -35,6 +35,7 @@
 #define WORKERS_MAX    128
 #define QUEUE_MAX      1024
 #define LOCK_WAIT_MS   2000
+#define CLOSES_MS      1
 
 static time_t monotonic_s(void)
 {
@@ -124,7 +125,10 @@ void server_end(struct server *server)
 	loop_stop(server->pool.loop);
 }
 
-/* Closes that the kernel tells are handled on a thread of their own: dropping a file may flush. */
+/* Closes that the kernel tells are handled on a thread of their own: dropping a file may flush. One
+ * at once, the next ones together after CLOSES_MS: a program that opens and closes all the time
+ * would wake this thread by each close. Whom such a delay could mislead reads the queue itself
+ * (container_settle()). */
 static void *anchors_main(void *arg)
 {
 	struct server *server = arg;
@@ -134,8 +138,10 @@ static void *anchors_main(void *arg)
 	};
 
 	while (!wait[1].revents) {
-		if (poll(wait, 2, -1) > 0 && wait[0].revents)
+		if (poll(wait, 2, -1) > 0 && wait[0].revents) {
 			anchors_closed(server->pool.anchors);
+			poll(wait + 1, 1, CLOSES_MS);
+		}
 	}
 	return NULL;
 }

@@ -610,7 +610,7 @@ static int op_name(struct call *call, struct vctx *ctx)
 	CLEANUP_VFILE struct vfile *file = NULL;
 	int r = file_of(call, call->request.handle, &file);
 
-	return r < 0 ? r : anchor_give(anchors, file, &call->fd_out);
+	return r < 0 ? r : anchor_give(anchors, file, 0, &call->fd_out);
 }
 
 /* Only files of the own container's volumes: another one's instances may go while this client

@@ -84,6 +84,7 @@ int world_setup(void **state)
 
 	w.pool.guard_fd = -1;
 	assert_int_equal(vfs_new(&w.pool.vfs), 0);
+	assert_int_equal(anchors_new(&w.pool.anchors, &err), 0);
 	assert_int_equal(loop_new(&w.pool.loop), 0);
 	assert_int_equal(workers_new(16, 64, 256 << 10, &w.pool.workers), 0);
 	assert_int_equal(pthread_create(&w.loop, NULL, run_loop, w.pool.loop), 0);
@@ -130,10 +131,12 @@ int world_teardown(void **state)
 	path_of(path, sizeof(path), "face", NULL);
 	assert_int_equal(umount2(path, MNT_DETACH), 0);
 	processes_free(&w.container);
+	anchors_drop_instance(w.pool.anchors, w.volume->instance);
 	vfs_instance_remove(w.volume->instance);
 	loop_stop(w.pool.loop);
 	pthread_join(w.loop, NULL);
 	workers_free(w.pool.workers);
+	anchors_free(w.pool.anchors);
 	vfs_free(w.pool.vfs);
 	loop_free(w.pool.loop);
 	cred_unref(w.ctx.cred);
