@@ -37,5 +37,5 @@ struct annotations {
 int annotations_parse(const json_t *object, struct annotations *ret, struct err *err);
 void annotations_done(struct annotations *annotations);
 
-/* The table, for the manual page and messages: NULL past the end. */
+/* The table, for danausctl: NULL past the end. */
 const char *annotation_help(unsigned i, const char **ret_name, const char **ret_default);

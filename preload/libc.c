@@ -164,8 +164,3 @@ void *libc_find(void *_Atomic *slot, const char *name)
 	atomic_store_explicit(slot, found, memory_order_relaxed);
 	return found;
 }
-
-bool libc_has(const char *name)
-{
-	return look_up(name) != NULL;
-}

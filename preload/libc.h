@@ -9,8 +9,6 @@ extern int *__errno_location(void);
 /* The next definition of name after this library's, cached in *slot; a function that fails with
  * ENOSYS where this libc has none. */
 void *libc_find(void *_Atomic *slot, const char *name);
-/* Whether the program's libc has it. */
-bool libc_has(const char *name);
 
 #define LIBC(ret_type, name)                                                                       \
 	({                                                                                         \

@@ -2,24 +2,16 @@
 /* Requests on open files, and those whose only result is an error. */
 #include "preload/wrap.h"
 
-/* Operations whose target may be a path: on an open file the path is empty. */
-static bool takes_target(unsigned op)
+/* Operations that begin with a path: on an open file it is empty. */
+static bool takes_path(unsigned op)
 {
-	switch (op) {
-	case WIRE_OPEN:
-	case WIRE_STAT:
-	case WIRE_SETATTR:
-	case WIRE_ACCESS:
-	case WIRE_READLINK:
-	case WIRE_STATFS:
-	case WIRE_GETXATTR:
-	case WIRE_SETXATTR:
-	case WIRE_LISTXATTR:
-	case WIRE_REMOVEXATTR:
-		return true;
-	default:
-		return false;
-	}
+	static const uint8_t pieces[] = {
+#define OP(NAME, name, flags, first, second) [WIRE_##NAME] = WIRE_PIECE_##first,
+#include "danaus/proto/ops.def"
+#undef OP
+	};
+
+	return pieces[op] == WIRE_PIECE_PATH;
 }
 
 int file_run(struct ofile *file, const struct path_args *args, struct call *call)
@@ -39,7 +31,7 @@ int file_run(struct ofile *file, const struct path_args *args, struct call *call
 	request->size = args->size;
 	if (args->set_attr)
 		request->set_attr = *args->set_attr;
-	if (takes_target(args->op)) {
+	if (takes_path(args->op)) {
 		call->payload[0] = '\0';
 		request->len1 = 1;
 	}

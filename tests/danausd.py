@@ -118,6 +118,14 @@ def attach_list_detach(top):
         out = subprocess.run([DANAUSCTL, verb, "--run-dir", f"{top}/run"], timeout=WAIT_S,
                              capture_output=True, text=True)
         assert out.returncode == 0 and word in out.stdout, out
+        out = subprocess.run([DANAUSCTL, verb, "--json", "--run-dir", f"{top}/run"], timeout=WAIT_S,
+                             capture_output=True, text=True)
+        assert out.returncode == 0 and set(json.loads(out.stdout)) == {"p"}, out
+    out = subprocess.run([DANAUSCTL, "stats", "none", "--run-dir", f"{top}/run"], timeout=WAIT_S,
+                         capture_output=True, text=True)
+    assert out.returncode == 1 and "no pool named none" in out.stderr, out
+    out = subprocess.run([DANAUSCTL, "annotations"], timeout=WAIT_S, capture_output=True, text=True)
+    assert out.returncode == 0 and "danaus.pool " in out.stdout, out
     answer, _ = ask(sock, {"op": "detach", "id": ID})
     assert answer["ok"], answer
     service.end()

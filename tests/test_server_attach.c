@@ -28,13 +28,7 @@ static struct service_fixture fixture;
 
 static int start(void **state)
 {
-	int r = service_fixture_start(&fixture, NULL);
-
-	if (r == -EPERM) {
-		fprintf(stderr, "needs root\n");
-		exit(77);
-	}
-	return r;
+	return service_fixture_or_skip(&fixture);
 }
 
 static int stop(void **state)

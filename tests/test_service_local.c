@@ -562,9 +562,5 @@ int main(void)
 	    TEST(what_is_mounted_below_is_there),
 	};
 
-	if (getuid() != 0) {
-		fprintf(stderr, "skipped: other identities need root\n");
-		return 77;
-	}
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return env_run(tests);
 }

@@ -43,17 +43,13 @@ static int setup(void **state)
 
 	memset(&hook, 0, sizeof(hook));
 	hook.env = env;
-	snprintf(env->dir, sizeof(env->dir), "%s/danaus-test-XXXXXX", env_base());
-	assert_non_null(mkdtemp(env->dir));
+	env_mkdir(env->dir);
 	assert_int_equal(local_new(env->dir, &ls, &err), 0);
 	hooked = *ls->ops;
 	plain_lookup = hooked.lookup;
 	hooked.lookup = lookup;
 	ls->ops = &hooked;
-	assert_int_equal(vfs_new(&env->vfs), 0);
-	assert_int_equal(vfs_instance_add(env->vfs, "c", "/data", ls, &env->instance, &err), 0);
-	env->root = cred_root();
-	env->ctx = env_ctx(env->root, 1);
+	env_serve(env, ls);
 	*state = env;
 	return 0;
 }

@@ -7,6 +7,7 @@
 
 #include "danaus/base/err.h"
 
+int verb_annotations(int argc, char **argv);
 int verb_list(int argc, char **argv);
 int verb_stats(int argc, char **argv);
 int verb_check(int argc, char **argv);
@@ -14,12 +15,16 @@ int verb_configure(int argc, char **argv);
 
 #define CTL_TIMEOUT_MS 3000
 
-/* Calls fn(name, answer, err, arg) for each pool below run_dir in the order of their names, with
- * the answer to {"op": op}, or with NULL and the reason: a dead or hung service is waited for at
- * most CTL_TIMEOUT_MS. only: that pool alone, or NULL. Returns the number of pools without an
- * answer, or -errno (-ENOENT: no pool of that name). */
-int ctl_each_pool(const char *run_dir, const char *only, const char *op,
-		  void (*fn)(const char *pool, json_t *answer, const struct err *err, void *arg),
-		  void *arg);
+/* Gets a pool's answer, or NULL and the reason. */
+typedef void ctl_pool_fn(const char *pool, json_t *answer, const struct err *err, void *arg);
+
+/* Calls fn for each pool below run_dir in the order of their names, with the answer to {"op": op}: a
+ * dead or hung service is waited for at most CTL_TIMEOUT_MS. only: that pool alone, or NULL. Returns
+ * the number of pools without an answer, or -errno (-ENOENT: no pool of that name). */
+int ctl_each_pool(const char *run_dir, const char *only, const char *op, ctl_pool_fn *fn, void *arg);
+/* What a verb called op does: each pool's answer by print, or, print being NULL, all of them as one
+ * JSON object; of each answer the member `part`, or all of it for NULL. Returns the exit code. */
+int ctl_show(const char *run_dir, const char *only, const char *op, const char *part,
+	     ctl_pool_fn *print);
 /* One request to one pool; *ret is a new reference. */
 int ctl_ask(const char *run_dir, const char *pool, const char *op, json_t **ret, struct err *err);

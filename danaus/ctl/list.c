@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* danausctl list. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,20 +40,14 @@ static void print_pool(const char *pool, json_t *answer, const struct err *err, 
 	}
 }
 
-static void collect_pool(const char *pool, json_t *answer, const struct err *err, void *arg)
-{
-	json_object_set_new(arg, pool,
-			    answer ? json_incref(answer) : json_pack("{s:s}", "error", err->text));
-}
-
 int verb_list(int argc, char **argv)
 {
 	const char *run_dir = "/run/danaus";
-	int json = 0, r;
+	bool json = false;
 
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--json")) {
-			json = 1;
+			json = true;
 		} else if (!strcmp(argv[i], "--run-dir") && i + 1 < argc) {
 			run_dir = argv[++i];
 		} else {
@@ -60,17 +55,5 @@ int verb_list(int argc, char **argv)
 			return 2;
 		}
 	}
-	if (json) {
-		json_t *all = json_object();
-
-		r = ctl_each_pool(run_dir, NULL, "list", collect_pool, all);
-		json_dumpf(all, stdout, JSON_INDENT(2));
-		putchar('\n');
-		json_decref(all);
-	} else {
-		r = ctl_each_pool(run_dir, NULL, "list", print_pool, NULL);
-	}
-	if (r < 0)
-		fprintf(stderr, "danausctl list: %s: %s\n", run_dir, strerror(-r));
-	return r ? 1 : 0;
+	return ctl_show(run_dir, NULL, "list", NULL, json ? NULL : print_pool);
 }

@@ -11,6 +11,7 @@ static const struct verb {
 } verbs[] = {
     {"list", "[--json]", "the pools, their containers and volumes", verb_list},
     {"stats", "[POOL] [--json]", "operations, bytes and latencies per door", verb_stats},
+    {"annotations", "", "what may be asked for a container, and the defaults", verb_annotations},
     {"check", "", "what this machine lacks, and what to do", verb_check},
     {"configure", "--runtime=NAME [--dry-run] [--remove]", "podman, containerd or crio: drop-in files",
      verb_configure},
@@ -20,7 +21,7 @@ static void usage(FILE *out)
 {
 	fprintf(out, "usage: danausctl VERB\n");
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		fprintf(out, "  %-10s %-38s %s\n", verbs[i].name, verbs[i].args, verbs[i].help);
+		fprintf(out, "  %-11s %-38s %s\n", verbs[i].name, verbs[i].args, verbs[i].help);
 	fprintf(out, "  --version\n");
 }
 

@@ -89,9 +89,7 @@ static int is_pool(const struct dirent *entry)
 	return entry->d_name[0] != '.';
 }
 
-int ctl_each_pool(const char *run_dir, const char *only, const char *op,
-		  void (*fn)(const char *pool, json_t *answer, const struct err *err, void *arg),
-		  void *arg)
+int ctl_each_pool(const char *run_dir, const char *only, const char *op, ctl_pool_fn *fn, void *arg)
 {
 	char path[4096];
 	struct dirent **names;
@@ -117,4 +115,40 @@ int ctl_each_pool(const char *run_dir, const char *only, const char *op,
 	if (n >= 0)
 		free(names);
 	return only && !found ? -ENOENT : silent;
+}
+
+struct collection {
+	json_t *all;
+	const char *part;
+};
+
+static void collect(const char *pool, json_t *answer, const struct err *err, void *arg)
+{
+	const struct collection *c = arg;
+	json_t *wanted = c->part ? json_object_get(answer, c->part) : answer;
+
+	json_object_set_new(c->all, pool,
+			    answer ? json_incref(wanted) : json_pack("{s:s}", "error", err->text));
+}
+
+int ctl_show(const char *run_dir, const char *only, const char *op, const char *part,
+	     ctl_pool_fn *print)
+{
+	struct collection c = {.part = part};
+	int r;
+
+	if (print) {
+		r = ctl_each_pool(run_dir, only, op, print, NULL);
+	} else {
+		c.all = json_object();
+		r = ctl_each_pool(run_dir, only, op, collect, &c);
+		json_dumpf(c.all, stdout, JSON_INDENT(2));
+		putchar('\n');
+		json_decref(c.all);
+	}
+	if (r == -ENOENT && only)
+		fprintf(stderr, "danausctl %s: no pool named %s\n", op, only);
+	else if (r < 0)
+		fprintf(stderr, "danausctl %s: %s: %s\n", op, run_dir, strerror(-r));
+	return r ? 1 : 0;
 }

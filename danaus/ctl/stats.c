@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* danausctl stats. */
-#include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -33,21 +33,14 @@ static void print_pool(const char *pool, json_t *answer, const struct err *err, 
 	}
 }
 
-static void collect_pool(const char *pool, json_t *answer, const struct err *err, void *arg)
-{
-	json_object_set_new(arg, pool,
-			    answer ? json_incref(json_object_get(answer, "stats"))
-				   : json_pack("{s:s}", "error", err->text));
-}
-
 int verb_stats(int argc, char **argv)
 {
 	const char *run_dir = "/run/danaus", *pool = NULL;
-	int json = 0, r;
+	bool json = false;
 
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--json")) {
-			json = 1;
+			json = true;
 		} else if (!strcmp(argv[i], "--run-dir") && i + 1 < argc) {
 			run_dir = argv[++i];
 		} else if (argv[i][0] == '-' || pool) {
@@ -57,19 +50,5 @@ int verb_stats(int argc, char **argv)
 			pool = argv[i];
 		}
 	}
-	if (json) {
-		json_t *all = json_object();
-
-		r = ctl_each_pool(run_dir, pool, "stats", collect_pool, all);
-		json_dumpf(all, stdout, JSON_INDENT(2));
-		putchar('\n');
-		json_decref(all);
-	} else {
-		r = ctl_each_pool(run_dir, pool, "stats", print_pool, NULL);
-	}
-	if (r == -ENOENT && pool)
-		fprintf(stderr, "danausctl stats: no pool named %s\n", pool);
-	else if (r < 0)
-		fprintf(stderr, "danausctl stats: %s: %s\n", run_dir, strerror(-r));
-	return r ? 1 : 0;
+	return ctl_show(run_dir, pool, "stats", "stats", json ? NULL : print_pool);
 }

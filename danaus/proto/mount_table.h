@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #define MOUNT_TABLE_MAGIC   0x4d4e4144u /* "DANM" */
-#define MOUNT_TABLE_VERSION 1
+#define MOUNT_TABLE_VERSION 2
 #define MOUNT_TABLE_MAX	    64
 #define MOUNT_PATH_MAX	    256
 
@@ -24,9 +24,7 @@ struct mount_table {
 	int32_t light_limit; /* the client library allocates in [fd_base, light_limit), the notify
 			      * door in [light_limit, the process's limit) */
 	uint32_t spin;	     /* 0: one CPU, never spin */
-	uint32_t unused;
 	uint32_t anchor_dev_major, anchor_dev_minor; /* st_dev of named anchors */
-	uint32_t pad;
 	struct mount_entry entry[MOUNT_TABLE_MAX]; /* longest path first */
 };
 _Static_assert(sizeof(struct mount_entry) == 272, "mount_entry");

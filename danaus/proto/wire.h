@@ -58,10 +58,21 @@
  * WINDOW    handle                -> a descriptor to map (proto/window.h); value: bytes
  * WATCH     with an inotify descriptor; target; size: mask -> value: watch descriptor */
 enum wire_op {
-#define OP(NAME, name, flags) WIRE_##NAME,
+#define OP(NAME, name, flags, first, second) WIRE_##NAME,
 #include "danaus/proto/ops.def"
 #undef OP
 	WIRE_OP_COUNT
+};
+
+/* What a piece of a request's payload is: nothing, a path, where a new symlink leads (a path; nothing
+ * for what is no symlink), a name, bytes, a struct wire_lock. */
+enum wire_piece {
+	WIRE_PIECE_NONE,
+	WIRE_PIECE_PATH,
+	WIRE_PIECE_TARGET,
+	WIRE_PIECE_NAME,
+	WIRE_PIECE_DATA,
+	WIRE_PIECE_LOCK
 };
 
 #define WIRE_AT_POSITION UINT64_MAX /* offset: the open file's own position */

@@ -476,6 +476,15 @@ ssize_t cephls_op_readlink(struct libservice *ls, struct ls_node *node, char *bu
 	return r;
 }
 
+/* node's inode, when cred may read, or change, the attribute. */
+static int xattr_inode(struct ceph *fs, const struct cred *cred, struct ls_node *node,
+		       const char *name, bool change, Inode **ret)
+{
+	int r = cephls_may_xattr(fs, cred, node, name, change);
+
+	return r < 0 ? r : cephls_inode(fs, node, ret);
+}
+
 ssize_t cephls_op_getxattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
 			 const char *name, void *value, size_t cap_bytes)
 {
@@ -488,9 +497,7 @@ ssize_t cephls_op_getxattr(struct libservice *ls, const struct cred *cred, struc
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = cephls_may_xattr(fs, cred, node, name, false);
-		if (!r)
-			r = cephls_inode(fs, node, &in);
+		r = xattr_inode(fs, cred, node, name, false, &in);
 		if (!r)
 			r = ceph_ll_getxattr(fs->mount, in, name, value, cap_bytes,
 					     fs->root_perms);
@@ -517,9 +524,7 @@ int cephls_op_setxattr(struct libservice *ls, const struct cred *cred, struct ls
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = cephls_may_xattr(fs, cred, node, name, true);
-		if (!r)
-			r = cephls_inode(fs, node, &in);
+		r = xattr_inode(fs, cred, node, name, true, &in);
 		if (!r)
 			r = ceph_ll_setxattr(fs->mount, in, name, value, len_bytes, flags,
 					     fs->root_perms);
@@ -540,9 +545,7 @@ int cephls_op_removexattr(struct libservice *ls, const struct cred *cred, struct
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = cephls_may_xattr(fs, cred, node, name, true);
-		if (!r)
-			r = cephls_inode(fs, node, &in);
+		r = xattr_inode(fs, cred, node, name, true, &in);
 		if (!r)
 			r = ceph_ll_removexattr(fs->mount, in, name, fs->root_perms);
 		acl_changed(node);

@@ -252,9 +252,6 @@ struct stack_limits {
  * result is freed with ls_free(), lower layers included. limits may be NULL: nothing granted. */
 int stack_open(const char *spec, const struct stack_limits *limits, struct libservice **ret,
 	       struct err *err);
-/* The canonical form of spec; the caller frees it. -EINVAL with err as stack_open(), but nothing is
- * opened. */
-int stack_format(const char *spec, char **ret, struct err *err);
 
 /* A host directory. */
 int local_new(const char *dir, struct libservice **ret, struct err *err);

@@ -63,12 +63,12 @@ struct parser {
 	struct err *err;
 };
 
-static void source_free(struct stack_source *source)
+void stack_source_free(struct stack_source *source)
 {
 	if (!source)
 		return;
 	for (unsigned i = 0; i < source->nlower; i++)
-		source_free(source->lower[i]);
+		stack_source_free(source->lower[i]);
 	for (unsigned i = 0; i < source->noptions; i++) {
 		free(source->options[i].key);
 		free(source->options[i].value);
@@ -77,7 +77,7 @@ static void source_free(struct stack_source *source)
 	free(source->name);
 	free(source);
 }
-DEFINE_CLEANUP(source, struct stack_source *, source_free)
+DEFINE_CLEANUP(source, struct stack_source *, stack_source_free)
 
 static int mistake(struct parser *ps, size_t position, const char *what)
 {
@@ -239,7 +239,7 @@ static int parse_source(struct parser *ps, unsigned depth, const struct stack_la
 	return 0;
 }
 
-static int parse(const char *spec, struct err *err, struct stack_source **ret)
+int stack_parse(const char *spec, struct stack_source **ret, struct err *err)
 {
 	__attribute__((cleanup(cleanup_source))) struct stack_source *source = NULL;
 	struct parser ps = {.spec = spec, .p = spec, .err = err};
@@ -290,60 +290,9 @@ int stack_open(const char *spec, const struct stack_limits *limits, struct libse
 {
 	static const struct stack_limits nothing;
 	__attribute__((cleanup(cleanup_source))) struct stack_source *source = NULL;
-	int r = parse(spec, err, &source);
+	int r = stack_parse(spec, &source, err);
 
 	if (r < 0)
 		return r;
 	return open_source(spec, source, limits ? limits : &nothing, ret, err);
-}
-
-static void format_text(FILE *out, const char *text)
-{
-	for (; *text; text++) {
-		if (special(*text))
-			fputc('\\', out);
-		fputc(*text, out);
-	}
-}
-
-static void format_source(FILE *out, const struct stack_source *source, bool nested)
-{
-	fprintf(out, "%s:", source->name);
-	if (source->path)
-		format_text(out, source->path);
-	for (unsigned i = 0; i < source->nlower; i++) {
-		fputc('[', out);
-		format_source(out, source->lower[i], true);
-		fputc(']', out);
-	}
-	if (source->ro || nested)
-		fputs(source->ro ? ",ro" : ",rw", out);
-	if (source->writeback)
-		fputs(",writeback", out);
-	for (unsigned i = 0; i < source->noptions; i++) {
-		fprintf(out, ",%s=", source->options[i].key);
-		format_text(out, source->options[i].value);
-	}
-}
-
-int stack_format(const char *spec, char **ret, struct err *err)
-{
-	__attribute__((cleanup(cleanup_source))) struct stack_source *source = NULL;
-	char *text = NULL;
-	size_t len;
-	int r = parse(spec, err, &source);
-	FILE *out;
-
-	if (r < 0)
-		return r;
-	out = open_memstream(&text, &len);
-	if (!out)
-		return -ENOMEM;
-	format_source(out, source, false);
-	if (fclose(out) != 0) {
-		free(text);
-		return -ENOMEM;
-	}
-	*ret = text;
-	return 0;
 }

@@ -30,6 +30,9 @@ struct stack_source {
 	struct stack_source *lower[STACK_LOWER_MAX];
 };
 
+/* What spec says; nothing is opened. -EINVAL: err names the position of the mistake. */
+int stack_parse(const char *spec, struct stack_source **ret, struct err *err);
+void stack_source_free(struct stack_source *source);
 /* The value of an option, or NULL. */
 const char *stack_option(const struct stack_source *source, const char *key);
 

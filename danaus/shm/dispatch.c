@@ -699,7 +699,7 @@ static int op_watch(struct call *call, struct vctx *ctx)
 }
 
 static int (*const handler[])(struct call *call, struct vctx *ctx) = {
-#define OP(NAME, name, flags) [WIRE_##NAME] = op_##name,
+#define OP(NAME, name, flags, first, second) [WIRE_##NAME] = op_##name,
 #include "danaus/proto/ops.def"
 #undef OP
 };

@@ -90,6 +90,15 @@ int service_fixture_start(struct service_fixture *fixture, const char *spec)
 	return 0;
 }
 
+int service_fixture_or_skip(struct service_fixture *fixture)
+{
+	if (service_fixture_start(fixture, NULL) == -EPERM) {
+		fprintf(stderr, "skipped: needs root\n");
+		exit(77);
+	}
+	return 0;
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	return remove(path);

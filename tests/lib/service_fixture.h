@@ -16,4 +16,6 @@ struct service_fixture {
 
 /* spec NULL: local: of the temporary directory. Aborts on failure; -EPERM: not root. */
 int service_fixture_start(struct service_fixture *fixture, const char *spec);
+/* For a test's set-up: 0, or the process ends with 77. */
+int service_fixture_or_skip(struct service_fixture *fixture);
 void service_fixture_stop(struct service_fixture *fixture);

@@ -62,6 +62,14 @@ static inline const char *env_base(void)
 	return base;
 }
 
+/* A temporary directory that all identities may use. */
+static inline void env_mkdir(char dir[64])
+{
+	snprintf(dir, 64, "%s/danaus-test-XXXXXX", env_base());
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(chmod(dir, 0777), 0);
+}
+
 static inline unsigned env_count_fds(void)
 {
 	unsigned n = 0;
@@ -95,6 +103,17 @@ static inline struct vctx env_ctx(struct cred *cred, uint64_t owner)
 	    .cred = cred, .owner = owner, .pid = owner, .umask = 022, .fsize_limit = UINT64_MAX};
 }
 
+/* The volume /data of ls, with root's context; env->dir is there. */
+static inline void env_serve(struct env *env, struct libservice *ls)
+{
+	struct err err = {""};
+
+	assert_int_equal(vfs_new(&env->vfs), 0);
+	assert_int_equal(vfs_instance_add(env->vfs, "c", "/data", ls, &env->instance, &err), 0);
+	env->root = cred_root();
+	env->ctx = env_ctx(env->root, 1);
+}
+
 /* format: a spec with the temporary directory's path for its %s. */
 static inline void env_start_on(struct env *env, const char *format)
 {
@@ -103,15 +122,10 @@ static inline void env_start_on(struct env *env, const char *format)
 	char spec[128];
 
 	memset(env, 0, sizeof(*env));
-	snprintf(env->dir, sizeof(env->dir), "%s/danaus-test-XXXXXX", env_base());
-	assert_non_null(mkdtemp(env->dir));
-	assert_int_equal(chmod(env->dir, 0777), 0);
+	env_mkdir(env->dir);
 	snprintf(spec, sizeof(spec), format, env->dir);
 	assert_int_equal(stack_open(spec, NULL, &ls, &err), 0);
-	assert_int_equal(vfs_new(&env->vfs), 0);
-	assert_int_equal(vfs_instance_add(env->vfs, "c", "/data", ls, &env->instance, &err), 0);
-	env->root = cred_root();
-	env->ctx = env_ctx(env->root, 1);
+	env_serve(env, ls);
 }
 
 static inline void env_start(struct env *env, bool fault)
@@ -120,16 +134,11 @@ static inline void env_start(struct env *env, bool fault)
 	struct err err = {""};
 
 	memset(env, 0, sizeof(*env));
-	snprintf(env->dir, sizeof(env->dir), "%s/danaus-test-XXXXXX", env_base());
-	assert_non_null(mkdtemp(env->dir));
-	assert_int_equal(chmod(env->dir, 0777), 0);
+	env_mkdir(env->dir);
 	assert_int_equal(local_new(env->dir, &ls, &err), 0);
 	if (fault)
 		assert_int_equal(fault_new(ls, &env->plan, &ls), 0);
-	assert_int_equal(vfs_new(&env->vfs), 0);
-	assert_int_equal(vfs_instance_add(env->vfs, "c", "/data", ls, &env->instance, &err), 0);
-	env->root = cred_root();
-	env->ctx = env_ctx(env->root, 1);
+	env_serve(env, ls);
 }
 
 static inline void env_stop(struct env *env)
@@ -186,3 +195,14 @@ static inline int env_stat(struct env *env, struct vctx *ctx, const char *path, 
 
 	return vfs_stat(ctx, &at, ret);
 }
+
+static inline bool env_possible(void)
+{
+	if (getuid() == 0)
+		return true;
+	fprintf(stderr, "skipped: other identities need root\n");
+	return false;
+}
+
+/* A test's main: 77 without root. */
+#define env_run(tests) (env_possible() ? cmocka_run_group_tests(tests, NULL, NULL) : 77)

@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The cache libservice: nobody reads bytes that are not the file's, whoever changes it, also after
+ * errors and with several threads. */
+#include "tests/lib/cache_world.h"
+
+#include <pthread.h>
+
+static void what_is_written_is_read_at_once(void **state)
+{
+	struct cache_world w;
+	struct cw_handle h, other;
+	char data[3 * PAGE], back[3 * PAGE];
+
+	cw_start(&w, 4 * MIB);
+	cw_host_fill(&w, "f", 3 * PAGE - 100, 1);
+	cw_settle(&w, "f");
+	h = cw_open(&w, "f", O_RDWR);
+	other = cw_open(&w, "f", O_RDONLY);
+	cw_check(&w, &other, 0, 3 * PAGE - 100, 1);
+	memset(data, 'x', sizeof(data));
+	assert_int_equal(cw_write(&w, &h, data, 10, PAGE - 5, false), 10);
+	assert_int_equal(cw_read(&w, &other, back, 10, PAGE - 5), 10);
+	assert_memory_equal(back, data, 10);
+	cw_check(&w, &other, PAGE + 5, 100, 1);
+	/* the last page, which is not full, becomes one that is */
+	assert_int_equal(cw_write(&w, &h, data, 50, 0, true), 50);
+	assert_int_equal(cw_read(&w, &other, back, PAGE, 3 * PAGE - 200), 150);
+	assert_memory_equal(back + 100, data, 50);
+	assert_int_equal(cw_read(&w, &other, back, PAGE, 3 * PAGE - 50), 0);
+	/* a hole behind it */
+	assert_int_equal(cw_write(&w, &h, data, 1, 5 * PAGE, false), 1);
+	assert_int_equal(cw_read(&w, &other, back, PAGE, 3 * PAGE - 50), PAGE);
+	for (unsigned i = 0; i < PAGE; i++)
+		assert_int_equal(back[i], 0);
+	cw_close(&w, &other);
+	cw_close(&w, &h);
+	cw_stop(&w);
+}
+
+static void what_is_written_is_below_before_the_write_returns(void **state)
+{
+	struct cache_world w;
+	struct cw_handle h;
+	char back[4];
+	int fd;
+
+	cw_start(&w, 4 * MIB);
+	cw_host_fill(&w, "f", 16 * KIB, 1);
+	h = cw_open(&w, "f", O_RDWR);
+	cw_check(&w, &h, 0, 16 * KIB, 1);
+	assert_int_equal(cw_write(&w, &h, "abcd", 4, PAGE - 2, false), 4);
+	fd = open(cw_path(&w, "f"), O_RDONLY | O_CLOEXEC);
+	assert_int_equal(pread(fd, back, 4, PAGE - 2), 4);
+	assert_memory_equal(back, "abcd", 4);
+	close(fd);
+	cw_close(&w, &h);
+	cw_stop(&w);
+}
+
+/* As by another host: not through the cache. */
+static void changes_by_others_are_seen_at_open(void **state)
+{
+	struct cache_world w;
+	struct cw_handle h;
+	struct stat st;
+
+	cw_start(&w, 4 * MIB);
+	cw_host_fill(&w, "f", 64 * KIB, 1);
+	cw_settle(&w, "f");
+	h = cw_open(&w, "f", O_RDONLY);
+	cw_check(&w, &h, 0, 16 * KIB, 1);
+	cw_host_fill(&w, "f", 64 * KIB, 2);
+	ls_reopened(w.ls, h.file);
+	cw_check(&w, &h, 0, 16 * KIB, 2);
+	cw_close(&w, &h);
+	/* and after the last close, with a modification time that was put back */
+	cw_settle(&w, "f");
+	h = cw_open(&w, "f", O_RDONLY);
+	cw_check(&w, &h, 0, 16 * KIB, 2);
+	cw_close(&w, &h);
+	assert_int_equal(stat(cw_path(&w, "f"), &st), 0);
+	cw_host_fill(&w, "f", 64 * KIB, 3);
+	struct timespec times[2] = {st.st_atim, st.st_mtim};
+	assert_int_equal(utimensat(AT_FDCWD, cw_path(&w, "f"), times, 0), 0);
+	h = cw_open(&w, "f", O_RDONLY);
+	cw_check(&w, &h, 0, 16 * KIB, 3);
+	/* at once after the change: both bear about the same time */
+	for (unsigned seed = 4; seed < 40; seed++) {
+		cw_host_fill(&w, "f", 64 * KIB, seed);
+		ls_reopened(w.ls, h.file);
+		cw_check(&w, &h, 0, 16 * KIB, seed);
+		cw_check(&w, &h, 0, 16 * KIB, seed);
+	}
+	cw_close(&w, &h);
+	cw_stop(&w);
+}
+
+static void changes_by_others_are_seen_in_time_in_a_file_that_stays_open(void **state)
+{
+	struct cache_world w;
+	struct cw_handle h;
+	char page[PAGE];
+
+	cw_start(&w, 4 * MIB);
+	w.store->check_ns = CACHE_CHECK_NS;
+	cw_host_fill(&w, "f", 64 * KIB, 1);
+	cw_settle(&w, "f");
+	h = cw_open(&w, "f", O_RDONLY);
+	cw_check(&w, &h, 0, 16 * KIB, 1);
+	cw_host_fill(&w, "f", 64 * KIB, 2);
+	for (;;) { /* the test's own time limit is the bound */
+		struct timespec pause = {.tv_nsec = 20000000};
+
+		assert_int_equal(cw_read(&w, &h, page, PAGE, 0), PAGE);
+		if (page[1] == (char)cw_byte(1, 2))
+			break;
+		assert_int_equal(page[1], (char)cw_byte(1, 1));
+		nanosleep(&pause, NULL);
+	}
+	cw_check(&w, &h, 0, 16 * KIB, 2);
+	cw_close(&w, &h);
+	cw_stop(&w);
+}
+
+static void a_change_by_others_before_a_change_of_ours_is_not_lost(void **state)
+{
+	struct cache_world w;
+	struct cw_handle h;
+
+	cw_start(&w, 4 * MIB);
+	cw_host_fill(&w, "f", 64 * KIB, 1);
+	cw_settle(&w, "f");
+	h = cw_open(&w, "f", O_RDWR);
+	cw_check(&w, &h, 0, 16 * KIB, 1);
+	cw_host_fill(&w, "f", 64 * KIB, 2);
+	assert_int_equal(cw_write(&w, &h, "x", 1, 60 * KIB, false), 1);
+	cw_check(&w, &h, 0, 16 * KIB, 2);
+	cw_close(&w, &h);
+	cw_stop(&w);
+}
+
+static void errors_below_are_the_callers_and_nothing_is_kept_of_them(void **state)
+{
+	struct cache_world w;
+	struct cw_handle h;
+	char page[PAGE] = {0};
+
+	cw_start(&w, 4 * MIB);
+	cw_host_fill(&w, "f", 64 * KIB, 1);
+	cw_settle(&w, "f");
+	h = cw_open(&w, "f", O_RDWR);
+	for (unsigned n = 1; n <= 2; n++) { /* getattr, read */
+		atomic_store(&w.plan.error, -EIO);
+		atomic_store(&w.plan.first, cw_calls(&w) + n);
+		ssize_t got = cw_read(&w, &h, page, PAGE, 8 * KIB);
+		assert_true(n == 2 ? got == -EIO : got == PAGE);
+	}
+	atomic_store(&w.plan.first, 0);
+	cw_check(&w, &h, 0, 16 * KIB, 1);
+	/* the write fails, at whichever of its three calls */
+	for (unsigned n = 1; n <= 3; n++) {
+		atomic_store(&w.plan.error, -ENOSPC);
+		atomic_store(&w.plan.first, cw_calls(&w) + n);
+		ssize_t put_bytes = cw_write(&w, &h, "y", 1, 4 * KIB + n, false);
+		assert_int_equal(put_bytes, n == 2 ? -ENOSPC : 1);
+		atomic_store(&w.plan.first, 0);
+		assert_int_equal(cw_read(&w, &h, page, 1, 4 * KIB + n), 1);
+		assert_int_equal(page[0], put_bytes == 1 ? 'y' : (char)cw_byte(4 * KIB + n, 1));
+	}
+	atomic_store(&w.plan.error, -EIO);
+	atomic_store(&w.plan.first, cw_calls(&w) + 1);
+	assert_int_equal(ls_fsync(w.ls, h.file, true), -EIO);
+	atomic_store(&w.plan.first, 0);
+	assert_int_equal(ls_fsync(w.ls, h.file, true), 0);
+	cw_close(&w, &h);
+	cw_stop(&w);
+}
+
+/* The Nth call below fails, N swept until none does: what is read afterwards is what is there. */
+static void after_any_error_the_bytes_are_right(void **state)
+{
+	unsigned char data[3 * PAGE], back[3 * PAGE];
+	struct attr attr, set = {.size = 2 * PAGE};
+	bool failed = true;
+	struct cache_world w;
+	struct cw_handle h;
+
+	cw_start(&w, 1 * MIB);
+	atomic_store(&w.plan.error, -EIO);
+	for (unsigned n = 1; failed; n++) {
+		int fd;
+
+		assert_true(n < 100);
+		cw_host_fill(&w, "f", 64 * KIB, n);
+		cw_settle(&w, "f");
+		h = cw_open(&w, "f", O_RDWR);
+		atomic_store(&w.plan.first, cw_calls(&w) + n);
+		cw_read(&w, &h, data, sizeof(data), 0);
+		memset(data, n, sizeof(data));
+		cw_write(&w, &h, data, PAGE, 100, false);
+		cw_read(&w, &h, data, sizeof(data), PAGE);
+		cw_write(&w, &h, data, 10, 0, true);
+		ls_allocate(w.ls, h.file, 3, 200, PAGE);
+		ls_reopened(w.ls, h.file);
+		cw_read(&w, &h, data, sizeof(data), 0);
+		ls_setattr(w.ls, w.cred, h.node, NULL, ATTR_SIZE, &set, &attr);
+		failed = cw_calls(&w) >= atomic_load(&w.plan.first);
+		atomic_store(&w.plan.first, 0);
+		fd = open(cw_path(&w, "f"), O_RDONLY | O_CLOEXEC);
+		ssize_t want = pread(fd, back, sizeof(back), 0);
+		assert_int_equal(cw_read(&w, &h, data, sizeof(data), 0), want);
+		assert_memory_equal(data, back, want);
+		close(fd);
+		cw_close(&w, &h);
+	}
+	cw_stop(&w);
+}
+
+static void what_was_lost_below_is_told_at_close(void **state)
+{
+	struct cache_world w;
+	struct cw_handle h;
+
+	cw_start(&w, MIB);
+	cw_host_fill(&w, "f", 10, 1);
+	h = cw_open(&w, "f", O_RDWR);
+	assert_int_equal(cw_write(&w, &h, "text", 4, 0, false), 4);
+	assert_int_equal(ls_flush(w.ls, h.file), 0);
+	atomic_store(&w.plan.error, -EIO);
+	atomic_store(&w.plan.first, atomic_load(&w.plan.calls) + 1);
+	assert_int_equal(ls_flush(w.ls, h.file), -EIO);
+	atomic_store(&w.plan.first, 0);
+	cw_close(&w, &h);
+	cw_stop(&w);
+}
+
+/* Random operations on a file of the cache, compared with a copy in memory, while somebody else
+ * changes it now and then. */
+static void random_operations_are_those_of_a_model(void **state)
+{
+	enum { MOST = 200 * KIB };
+	unsigned char *model = malloc(MOST), *data = malloc(MOST);
+	uint64_t random = 1;
+	struct attr attr, set;
+	size_t size = 0;
+	struct cache_world w;
+	struct cw_handle h;
+
+#define RND(n) ((random = random * 6364136223846793005u + 1442695040888963407u) >> 33) % (n)
+	assert_non_null(model);
+	assert_non_null(data);
+	memset(model, 0, MOST);
+	cw_start(&w, 1 * MIB);
+	cw_host_write(&w, "f", "", 0, 0);
+	h = cw_open(&w, "f", O_RDWR);
+	for (unsigned step = 0; step < 6000; step++) {
+		uint64_t offset = RND(MOST - 20 * KIB), len = 1 + RND(16 * KIB);
+		unsigned op = RND(16);
+		int fd;
+
+		if (RND(2))
+			len = 1 + len % 300;
+		memset(data, 1 + RND(255), len);
+		switch (op) {
+		case 0:
+		case 1:
+		case 2:
+			assert_int_equal(cw_write(&w, &h, data, len, offset, false), len);
+			memcpy(model + offset, data, len);
+			size = offset + len > size ? offset + len : size;
+			break;
+		case 3:
+			if (size + len > MOST)
+				break;
+			assert_int_equal(cw_write(&w, &h, data, len, 0, true), len);
+			memcpy(model + size, data, len);
+			size += len;
+			break;
+		case 4:
+			if (RND(4))
+				break;
+			set.size = offset;
+			assert_int_equal(ls_setattr(w.ls, w.cred, h.node, RND(2) ? h.file : NULL,
+						    ATTR_SIZE, &set, &attr),
+					 0);
+			if (offset < size)
+				memset(model + offset, 0, size - offset);
+			size = offset;
+			break;
+		case 5: /* PUNCH_HOLE | KEEP_SIZE */
+			assert_int_equal(ls_allocate(w.ls, h.file, 3, offset, len), 0);
+			memset(model + offset, 0, len);
+			break;
+		case 6:
+			assert_int_equal(ls_allocate(w.ls, h.file, 0, offset, len), 0);
+			size = offset + len > size ? offset + len : size;
+			break;
+		case 7:
+			set.mode = 0600 + RND(8);
+			assert_int_equal(
+			    ls_setattr(w.ls, w.cred, h.node, NULL, ATTR_MODE, &set, &attr), 0);
+			break;
+		case 8:
+			if (RND(8))
+				break;
+			fd = open(cw_path(&w, "f"), O_WRONLY | O_CLOEXEC);
+			assert_int_equal(pwrite(fd, data, len, offset), len);
+			close(fd);
+			memcpy(model + offset, data, len);
+			size = offset + len > size ? offset + len : size;
+			if (RND(2)) {
+				ls_reopened(w.ls, h.file);
+			} else {
+				cw_close(&w, &h);
+				h = cw_open(&w, "f", O_RDWR);
+			}
+			break;
+		case 9:
+			cw_close(&w, &h);
+			h = cw_open(&w, "f", O_RDWR);
+			break;
+		default: {
+			struct iovec iov[3] = {{data, len / 3}, {data + len / 3, 0}};
+			size_t want = offset >= size	    ? 0
+				      : size - offset < len ? size - offset
+							    : len;
+			ssize_t n;
+
+			iov[2] = (struct iovec){data + len / 3, len - len / 3};
+			n = ls_read(w.ls, h.file, iov, 3, offset);
+			assert_int_equal(n, want);
+			assert_memory_equal(data, model + offset, want);
+		}
+		}
+		assert_int_equal(ls_getattr(w.ls, h.node, NULL, &attr), 0);
+		assert_int_equal(attr.size, size);
+	}
+	cw_close(&w, &h);
+	cw_stop(&w);
+	free(model);
+	free(data);
+}
+
+/* A page is written as a whole with one number in all of it, which only grows; readers never see
+ * two in one page, nor an older one than before. */
+struct race {
+	struct cache_world w;
+	struct cw_handle h, other;
+	atomic_bool ends;
+	atomic_uint last;
+};
+#define RACE_PAGES 8u
+
+static void *race_writer(void *arg)
+{
+	struct race *race = arg;
+	uint32_t page[PAGE / 4];
+
+	cred_assume(race->w.cred, race->w.cred->caps);
+	for (uint32_t n = 1; n <= 1500; n++) {
+		for (unsigned i = 0; i < PAGE / 4; i++)
+			page[i] = n;
+		for (unsigned p = 0; p < RACE_PAGES; p++)
+			if (cw_write(&race->w, &race->h, page, PAGE, p * PAGE, false) != PAGE)
+				abort();
+		atomic_store(&race->last, n);
+	}
+	atomic_store(&race->ends, true);
+	return NULL;
+}
+
+static void *race_reader(void *arg)
+{
+	struct race *race = arg;
+	uint32_t page[PAGE / 4], seen[RACE_PAGES] = {0};
+	bool last;
+
+	do {
+		last = atomic_load(&race->ends);
+		for (unsigned p = 0; p < RACE_PAGES; p++) {
+			uint32_t complete = atomic_load(&race->last);
+
+			if (cw_read(&race->w, &race->other, page, PAGE, p * PAGE) != PAGE)
+				abort();
+			/* every word is at least what a write had put there that was over */
+			for (unsigned i = 0; i < PAGE / 4; i++)
+				if (page[i] < complete || page[i] < seen[p])
+					abort();
+			seen[p] = page[0] < page[PAGE / 4 - 1] ? page[0] : page[PAGE / 4 - 1];
+		}
+	} while (!last);
+	for (unsigned p = 0; p < RACE_PAGES; p++)
+		if (seen[p] != 1500)
+			abort();
+	return NULL;
+}
+
+/* Takes the pages away while others read. */
+static void *race_scanner(void *arg)
+{
+	struct race *race = arg;
+	struct cw_handle scan = cw_open(&race->w, "scan", O_RDONLY);
+
+	while (!atomic_load(&race->ends))
+		for (unsigned offset = 0; offset < 2 * MIB; offset += 16 * KIB)
+			cw_check(&race->w, &scan, offset, 16 * KIB, 9);
+	cw_close(&race->w, &scan);
+	return NULL;
+}
+
+static void threads_at_once_read_what_is_there(void **state)
+{
+	void *(*const mains[])(void *) = {race_writer, race_reader, race_reader, race_scanner};
+	static struct race race;
+	pthread_t threads[4];
+
+	memset(&race, 0, sizeof(race));
+	cw_start(&race.w, 1 * MIB);
+	cw_host_write(&race.w, "f", "", 0, 0);
+	assert_int_equal(truncate(cw_path(&race.w, "f"), RACE_PAGES * PAGE), 0);
+	cw_host_fill(&race.w, "scan", 2 * MIB, 9);
+	race.h = cw_open(&race.w, "f", O_RDWR);
+	race.other = cw_open(&race.w, "f", O_RDONLY);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, mains[i], &race), 0);
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	cw_close(&race.w, &race.h);
+	cw_close(&race.w, &race.other);
+	cw_stop(&race.w);
+}
+
+/* The whole vfs on top: what a program would see. */
+static void the_vfs_looks_at_each_open(void **state)
+{
+	struct libservice *ls;
+	struct env env;
+	struct vfile *file;
+	struct err err = {""};
+	char spec[128], data[8];
+	struct vfs_instance *instance;
+
+	env_start(&env, false);
+	snprintf(spec, sizeof(spec), "cache:[local:%s]", env.dir);
+	assert_int_equal(stack_open(spec, NULL, &ls, &err), 0);
+	ls->cacheable = false; /* as over storage that others change: no windows */
+	assert_int_equal(vfs_instance_add(env.vfs, "c", "/cached", ls, &instance, &err), 0);
+	struct vtarget at = {.dir = vfs_instance_root(instance), .path = "f"};
+	for (char c = 'a'; c <= 'z'; c++) {
+		int fd = open(env_host(&env, "f"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+		memset(data, c, sizeof(data));
+		assert_int_equal(pwrite(fd, data, sizeof(data), 0), sizeof(data));
+		close(fd);
+		for (unsigned i = 0; i < 2; i++) {
+			assert_int_equal(vfs_open(&env.ctx, &at, O_RDONLY, 0, &file, NULL), 0);
+			assert_int_equal(env_read(&env.ctx, file, data, sizeof(data), 0),
+					 sizeof(data));
+			assert_int_equal(data[0], c);
+			assert_int_equal(data[7], c);
+			vfile_unref(file);
+		}
+	}
+	env_stop(&env);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(what_is_written_is_read_at_once),
+	    cmocka_unit_test(what_is_written_is_below_before_the_write_returns),
+	    cmocka_unit_test(changes_by_others_are_seen_at_open),
+	    cmocka_unit_test(changes_by_others_are_seen_in_time_in_a_file_that_stays_open),
+	    cmocka_unit_test(a_change_by_others_before_a_change_of_ours_is_not_lost),
+	    cmocka_unit_test(errors_below_are_the_callers_and_nothing_is_kept_of_them),
+	    cmocka_unit_test(after_any_error_the_bytes_are_right),
+	    cmocka_unit_test(random_operations_are_those_of_a_model),
+	    cmocka_unit_test(threads_at_once_read_what_is_there),
+	    cmocka_unit_test(the_vfs_looks_at_each_open),
+	    cmocka_unit_test(what_was_lost_below_is_told_at_close),
+	};
+
+	return env_run(tests);
+}
