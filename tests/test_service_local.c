@@ -330,6 +330,39 @@ static void a_new_files_descriptor_does_not_stay_writable(void **state)
 	ls_forget(w->ls, node, 1);
 }
 
+/* One descriptor serves a new inode and its first open file, however the others end. */
+static void a_new_file_costs_one_descriptor(void **state)
+{
+	struct world *w = *state;
+	unsigned before = env_count_fds();
+	struct ls_file *first, *second;
+	struct ls_node *node;
+	struct iovec iov = {.iov_base = "x", .iov_len = 1};
+	uint64_t end;
+
+	assert_int_equal(create(w, w->su, "f", 0600, 0, &node, &first), 0);
+	assert_int_equal(env_count_fds(), before + 1);
+	assert_int_equal(ls_open(w->ls, w->su, node, O_RDWR, &second), 0);
+	assert_int_equal(ls_write(w->ls, second, &iov, 1, 0, false, &end), 1);
+	ls_release(w->ls, second);
+	assert_int_equal(ls_write(w->ls, first, &iov, 1, 1, false, &end), 1);
+	ls_release(w->ls, first);
+	assert_int_equal(ls_getattr(w->ls, node, NULL, &w->attr), 0);
+	assert_int_equal(w->attr.size, 2);
+	assert_int_equal(ls_open(w->ls, w->su, node, O_RDWR, &second), 0);
+	assert_int_equal(ls_unlink(w->ls, w->su, w->root, "f", false), 0);
+	give_back(w, node, second);
+
+	assert_int_equal(create(w, w->su, "f", 0600, 0, &node, &first), 0);
+	assert_int_equal(ls_unlink(w->ls, w->su, w->root, "f", false), 0);
+	ls_release(w->ls, first);
+	assert_int_equal(ls_getattr(w->ls, node, NULL, &w->attr), 0);
+	assert_int_equal(w->attr.nlink, 0);
+	assert_int_equal(env_count_fds(), before + 1);
+	ls_forget(w->ls, node, 1);
+	assert_int_equal(env_count_fds(), before);
+}
+
 static void holes_are_found(void **state)
 {
 	struct world *w = *state;
@@ -555,6 +588,7 @@ int main(void)
 	    TEST(read_only_is_read_only),
 	    TEST(a_temporary_file_gets_a_name),
 	    TEST(a_new_files_descriptor_does_not_stay_writable),
+	    TEST(a_new_file_costs_one_descriptor),
 	    TEST(holes_are_found),
 	    TEST(large_writes_do_not_mix),
 	    TEST(a_large_write_says_how_far_it_came),

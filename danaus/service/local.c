@@ -155,14 +155,13 @@ static void node_free(struct ls_node *node)
 	free(node);
 }
 
-int local_node_of(struct local *local, int fd, struct ls_node **ret, struct attr *ret_attr)
+int local_node_by(struct local *local, int fd, struct ls_node **ret, struct attr *ret_attr)
 {
-	CLEANUP_FD int owned = fd;
 	struct ls_node *node, *other;
 	struct statx stx;
 	unsigned b;
 
-	if (statx(owned, "", AT_EMPTY_PATH, STATX_WANTED, &stx) < 0)
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_WANTED, &stx) < 0)
 		return -errno;
 	node = calloc(1, sizeof(*node));
 	if (!node)
@@ -184,7 +183,7 @@ int local_node_of(struct local *local, int fd, struct ls_node **ret, struct attr
 		node_free(node);
 		node = other;
 	} else {
-		node->fd = STEAL_FD(owned);
+		node->fd = fd;
 		node->next = local->bucket[b].first;
 		local->bucket[b].first = node;
 	}
@@ -192,6 +191,15 @@ int local_node_of(struct local *local, int fd, struct ls_node **ret, struct attr
 	attr_of(local, node, &stx, ret_attr);
 	*ret = node;
 	return 0;
+}
+
+int local_node_of(struct local *local, int fd, struct ls_node **ret, struct attr *ret_attr)
+{
+	int r = local_node_by(local, fd, ret, ret_attr);
+
+	if (r < 0 || (*ret)->fd != fd)
+		fd_close(fd);
+	return r;
 }
 
 void local_forget(struct libservice *ls, struct ls_node *node, uint64_t count)

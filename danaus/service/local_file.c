@@ -63,6 +63,16 @@ int local_open(struct libservice *ls, const struct cred *cred, struct ls_node *n
 	return r;
 }
 
+void local_file_free(struct ls_file *file)
+{
+	local_map_free(file);
+	if (!file->lent)
+		fd_close(file->fd);
+	pthread_mutex_destroy(&file->lock);
+	free(file->entries);
+	free(file);
+}
+
 /* A borrowed descriptor would keep the inode open for writing: in its place comes an O_PATH one,
  * under the same number. */
 static void give_back(struct local *local, struct ls_node *node)
@@ -82,12 +92,10 @@ static void give_back(struct local *local, struct ls_node *node)
 
 void local_release(struct libservice *ls, struct ls_file *file)
 {
+	if (file->lent)
+		atomic_store(&file->node->borrowed, true);
 	give_back((struct local *)ls, file->node);
-	local_map_free(file);
-	fd_close(file->fd);
-	pthread_mutex_destroy(&file->lock);
-	free(file->entries);
-	free(file);
+	local_file_free(file);
 }
 
 ssize_t local_read(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,

@@ -60,30 +60,25 @@ int local_make(struct libservice *ls, const struct cred *cred, struct ls_node *d
 	return local_lookup(ls, cred, dir, name, ret, ret_attr);
 }
 
-/* The node and the file of a new, open inode; fd is taken over. The node borrows the file's
- * descriptor: most new files are closed for good before anybody needs more, and opening an
- * O_PATH one costs as much as all the rest (local_release() does it). */
+/* The node and the file of a new, open inode; fd is taken over. Both use it: most new files are
+ * closed for good before anybody needs more, and opening an O_PATH one for the node costs as much as
+ * all the rest (local_release() does it). */
 static int node_and_file(struct local *local, int fd, struct ls_node **ret,
 			 struct ls_file **ret_file, struct attr *ret_attr)
 {
-	CLEANUP_FD int file_fd = fd;
-	struct ls_node *node;
-	int own, r;
+	struct ls_file *file;
+	int r = local_file_new(NULL, fd, &file);
 
-	own = fcntl(file_fd, F_DUPFD_CLOEXEC, 0);
-	if (own < 0)
-		return -errno;
-	r = local_node_of(local, own, &node, ret_attr);
 	if (r < 0)
 		return r;
-	if (node->fd == own)
-		atomic_store(&node->borrowed, true);
-	r = local_file_new(node, STEAL_FD(file_fd), ret_file);
+	r = local_node_by(local, fd, ret, ret_attr);
 	if (r < 0) {
-		local_forget(&local->ls, node, 1);
+		local_file_free(file);
 		return r;
 	}
-	*ret = node;
+	file->node = *ret;
+	file->lent = file->node->fd == fd;
+	*ret_file = file;
 	return 0;
 }
 

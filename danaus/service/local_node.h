@@ -18,8 +18,8 @@ struct ls_node {
 	struct ls_node *next; /* in its bucket */
 	uint64_t refs;	      /* under the bucket's lock */
 	uint64_t mnt, dev, ino;
-	int fd; /* O_PATH, or a duplicate of its first file's (borrowed) */
-	atomic_bool borrowed;
+	int fd; /* O_PATH, or its first file's */
+	atomic_bool borrowed; /* a file's that is closed */
 	mode_t type; /* S_IFMT bits */
 	/* The ctime (ns) at which there was no access ACL; 0: not known. */
 	_Atomic uint64_t no_acl_at;
@@ -32,6 +32,7 @@ struct ls_node {
 
 struct ls_file {
 	int fd;
+	bool lent; /* its descriptor is the node's, too */
 	struct ls_node *node; /* the vfs holds it longer than the file */
 	bool direct;	      /* O_DIRECT */
 	/* Listings use the descriptor's own position; appends do under node->write_lock. */
@@ -71,12 +72,17 @@ int local_assume(const struct cred *cred, const struct ls_node *node);
 /* The calling thread's umask, which it shares with no other from then on. */
 void local_umask(mode_t umask);
 
-/* The node of an O_PATH descriptor, which it takes over also on failure; one reference. */
+/* The node of a descriptor's inode; one reference. The descriptor stays the caller's, unless it has
+ * become (*ret)->fd. */
+int local_node_by(struct local *local, int fd, struct ls_node **ret, struct attr *ret_attr);
+/* The same of an O_PATH descriptor, which it takes over also on failure. */
 int local_node_of(struct local *local, int fd, struct ls_node **ret, struct attr *ret_attr);
 int local_lookup(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
 		 const char *name, struct ls_node **ret, struct attr *ret_attr);
 void local_forget(struct libservice *ls, struct ls_node *node, uint64_t count);
+/* Takes fd over, also on failure. */
 int local_file_new(struct ls_node *node, int fd, struct ls_file **ret);
+void local_file_free(struct ls_file *file);
 
 int local_make(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
 	       const char *name, mode_t mode, mode_t umask, dev_t rdev, const char *target,
