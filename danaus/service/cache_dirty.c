@@ -4,7 +4,6 @@
  * whoever needs an inode clean (fsync, a truncate) write with cinode.flush held, so pages of one
  * inode never overtake each other. */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +22,6 @@
 #define BUFFERED_PAGES 16u  /* see write_pieces() in local_file.c */
 #define ROOM_SPARE     (1u << 20)
 #define ROOM_NS	       1000000000u
-#define RESETTLE_NS    (100u * NS_PER_MS) /* somebody was changing it */
 #define CLOSED_NS      (100u * NS_PER_MS)
 
 /* Nobody in particular, without capabilities: no set-id bit stays for it, no block is reserved. */
@@ -36,7 +34,7 @@ static uint64_t limit_hard(const struct cache_store *store)
 	return store->limit / 2;
 }
 
-static bool over_background(const struct cache_store *store)
+bool cache_dirty_many(const struct cache_store *store)
 {
 	return store->ndirty > store->limit / 4 || store->ninodes > CACHE_DIRTY_MAX / 2;
 }
@@ -122,8 +120,8 @@ static void dirty_end(struct cache_core *core, struct cinode *inode, const struc
 	cache_node_unref(core, node, 1);
 }
 
-/* With change and flush held. The modification time is that of the program's write, not ours. */
-static void settle(struct cache_core *core, struct cinode *inode)
+/* The modification time is that of the program's write, not ours. */
+void cache_settle(struct cache_core *core, struct cinode *inode)
 {
 	struct attr set = {.mtime = inode->wrote_at}, attr;
 	struct ls_node *lower = inode->file->node->lower;
@@ -244,8 +242,7 @@ static bool has_whole(const struct batch *batch)
 	return false;
 }
 
-/* With flush held: as many pages as are dirty now. */
-static int write_dirty(struct cache_core *core, struct cinode *inode)
+int cache_write_dirty(struct cache_core *core, struct cinode *inode)
 {
 	CLEANUP_FREE struct batch *batch = malloc(sizeof(*batch));
 	struct ls_file *direct = NULL;
@@ -288,7 +285,7 @@ static int write_dirty(struct cache_core *core, struct cinode *inode)
 	return r;
 }
 
-static void note_error(struct cache_store *store, struct cinode *inode, int error, bool own)
+void cache_note_error(struct cache_store *store, struct cinode *inode, int error, bool own)
 {
 	pthread_mutex_lock(&store->lock);
 	inode->error = error;
@@ -324,11 +321,11 @@ int cache_clean_locked(struct cache_core *core, struct cinode *inode)
 	if (!cache_is_dirty(core, inode))
 		return 0;
 	pthread_mutex_lock(&inode->flush);
-	r = write_dirty(core, inode);
+	r = cache_write_dirty(core, inode);
 	if (!r)
-		settle(core, inode);
+		cache_settle(core, inode);
 	else
-		note_error(core->store, inode, r, false);
+		cache_note_error(core->store, inode, r, false);
 	pthread_mutex_unlock(&inode->flush);
 	return r;
 }
@@ -359,8 +356,7 @@ void cache_discard_locked(struct cache_core *core, struct cinode *inode)
 	pthread_mutex_unlock(&inode->flush);
 }
 
-/* With change held. */
-static void give_up(struct cache_core *core, struct cinode *inode)
+void cache_give_up(struct cache_core *core, struct cinode *inode)
 {
 	char link[64], name[4096] = "";
 	int fd = ls_host_fd(core->next, inode->file->node->lower);
@@ -379,133 +375,13 @@ static void give_up(struct cache_core *core, struct cinode *inode)
 	cache_discard_locked(core, inode);
 }
 
-/* The flusher's turn on one inode, which it has pinned. */
-static void flush_turn(struct cache_core *core, struct cinode *inode)
-{
-	struct cache_store *store = core->store;
-	bool clean = false;
-	int r = 0;
-
-	pthread_mutex_lock(&inode->flush);
-	if (cache_is_dirty(core, inode))
-		r = write_dirty(core, inode);
-	if (r < 0)
-		note_error(store, inode, r, true);
-	pthread_mutex_unlock(&inode->flush);
-	/* Who holds change may be waiting for us; then the next turn will do. */
-	if (!pthread_mutex_trylock(&inode->change)) {
-		if (cache_is_dirty(core, inode)) {
-			pthread_mutex_lock(&inode->flush);
-			if (!inode->ndirty) {
-				settle(core, inode);
-				clean = true;
-			}
-			pthread_mutex_unlock(&inode->flush);
-			if (!clean && inode->failures >= CACHE_RETRIES)
-				give_up(core, inode);
-		}
-		pthread_mutex_unlock(&inode->change);
-	}
-	pthread_mutex_lock(&store->lock);
-	if (inode->dirty && !r) {
-		inode->failures = 0;
-		inode->due = cache_now() + (inode->ndirty ? store->age_ns : RESETTLE_NS);
-	}
-	pthread_mutex_unlock(&store->lock);
-}
-
-/* Who is to go now, or NULL; *ret_until: when somebody will be, 0: nobody. */
-static struct cinode *pick(struct cache_store *store, uint64_t *ret_until)
-{
-	uint64_t now = cache_now();
-	bool over = over_background(store);
-
-	*ret_until = 0;
-	for (struct list *l = store->dirty.next; l != &store->dirty; l = l->next) {
-		struct cinode *inode = container_of(l, struct cinode, in_store);
-
-		if (inode->due <= now || (over && inode->ndirty && !inode->failures))
-			return inode;
-		if (!*ret_until || inode->due < *ret_until)
-			*ret_until = inode->due;
-	}
-	return NULL;
-}
-
-static void *flusher_main(void *arg)
-{
-	struct cache_store *store = arg;
-
-	pthread_setname_np(pthread_self(), "cache-flusher");
-	pthread_mutex_lock(&store->lock);
-	while (!store->ends) {
-		uint64_t until;
-		struct cinode *inode = pick(store, &until);
-
-		if (inode) {
-			inode->nodes++;
-			pthread_mutex_unlock(&store->lock);
-			flush_turn(inode->core, inode);
-			pthread_mutex_lock(&store->lock);
-			cache_inode_put(inode);
-		} else if (until) {
-			/* the clock that says when it is due is a tick behind at most */
-			struct timespec at = {.tv_sec = until / NS_PER_S,
-					      .tv_nsec = until % NS_PER_S};
-
-			at.tv_nsec += 4 * NS_PER_MS;
-			if (at.tv_nsec >= (long)NS_PER_S) {
-				at.tv_nsec -= NS_PER_S;
-				at.tv_sec++;
-			}
-			store->wake_at = until;
-			pthread_cond_timedwait(&store->work, &store->lock, &at);
-			store->wake_at = 0;
-		} else {
-			store->wake_at = UINT64_MAX;
-			pthread_cond_wait(&store->work, &store->lock);
-			store->wake_at = 0;
-		}
-	}
-	pthread_mutex_unlock(&store->lock);
-	return NULL;
-}
-
-int cache_flusher_start(struct cache_store *store)
-{
-	sigset_t all, old;
-	int r;
-
-	if (store->has_flusher)
-		return 0;
-	cred_assume_service(); /* a thread begins with its maker's identity */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&store->flusher, NULL, flusher_main, store);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	store->has_flusher = !r;
-	return r;
-}
-
-void cache_flusher_end(struct cache_store *store)
-{
-	if (!store->has_flusher)
-		return;
-	pthread_mutex_lock(&store->lock);
-	store->ends = true;
-	pthread_cond_signal(&store->work);
-	pthread_mutex_unlock(&store->lock);
-	pthread_join(store->flusher, NULL);
-	store->has_flusher = false;
-}
-
 int cache_dirty_wait(struct cache_core *core, struct cinode *inode)
 {
 	struct cache_store *store = core->store;
 	int r = 0;
 
 	pthread_mutex_lock(&store->lock);
-	if (over_background(store))
+	if (cache_dirty_many(store))
 		pthread_cond_signal(&store->work);
 	while (!r && store->ndirty + store->nwriting >= limit_hard(store)) {
 		if (inode->failures)
@@ -584,7 +460,7 @@ static int flush_core(struct cache_core *core, bool last_time)
 		pthread_mutex_lock(&inode->change);
 		r = cache_clean_locked(core, inode);
 		if (r < 0 && last_time)
-			give_up(core, inode);
+			cache_give_up(core, inode);
 		pthread_mutex_unlock(&inode->change);
 		first = first ? first : r;
 		pthread_mutex_lock(&store->lock);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the parts of the cache libservice share: cache.c (volumes, nodes, what is only passed on),
  * cache_share.c (one cache per source), cache_data.c (reads, changes, checks), cache_pages.c (the
- * store), cache_write.c (writes), cache_dirty.c (what is not below yet).
+ * store), cache_write.c (writes), cache_dirty.c (what is not below yet), cache_flusher.c.
  *
  * Locks, in the order in which they are taken: cinode.change and cinode.flush (held over calls of
  * the layer below), cache_core.nodes_lock, cache_store.lock. A hit takes none: it finds its page in
@@ -261,11 +261,24 @@ void cache_node_unref(struct cache_core *core, struct ls_node *node, uint64_t co
 ssize_t cache_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
 		    uint64_t offset, bool append, uint64_t *ret_end);
 
-/* cache_dirty.c */
+/* cache_flusher.c */
 
 /* Under cores_lock. */
 int cache_flusher_start(struct cache_store *store);
 void cache_flusher_end(struct cache_store *store);
+
+/* cache_dirty.c */
+
+/* With the store's lock: so many that somebody should begin to write. */
+bool cache_dirty_many(const struct cache_store *store);
+/* With flush held: writes as many pages as are dirty now. */
+int cache_write_dirty(struct cache_core *core, struct cinode *inode);
+/* own: of the flusher's, which counts its failures. */
+void cache_note_error(struct cache_store *store, struct cinode *inode, int error, bool own);
+/* With change and flush held, no page being dirty: the inode is not dirty any more. */
+void cache_settle(struct cache_core *core, struct cinode *inode);
+/* With change held: what is dirty is lost, and the log says so. */
+void cache_give_up(struct cache_core *core, struct cinode *inode);
 /* With file's inode's change held, the inode not being dirty: it is from here on. */
 int cache_dirty_begin(struct cache_core *core, struct ls_file *file);
 /* With change held: waits until there is room for more dirty pages. An error of this inode's own
