@@ -2,7 +2,9 @@
 /* The vfs's open files: their life, positions, appends, listings, and the kernel's view of them. */
 #include "tests/lib/vfs_world.h"
 
+#include <linux/fs.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 
 static void unlinked_files_live_until_the_last_close(void **state)
 {
@@ -162,6 +164,41 @@ static void who_wrote_is_told_at_close(void **state)
 	atomic_store(&plan->first, 0);
 	vfile_unref(writer);
 	vfile_unref(other);
+}
+
+static int set_append_only(struct vfs_world *w, const char *name, bool on)
+{
+	int fd = open(env_host(&w->env, name), O_RDONLY | O_CLOEXEC), flags = on ? FS_APPEND_FL : 0, r;
+
+	r = ioctl(fd, FS_IOC_SETFLAGS, &flags);
+	close(fd);
+	return r;
+}
+
+static void an_append_only_file_can_be_appended_to(void **state)
+{
+	struct vfs_world *w = *state;
+	struct vfile *file, *other;
+	char text[8];
+	int fd = open(env_host(&w->env, "log"), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+
+	assert_int_equal(fd_write_all(fd, "one", 3), 0);
+	close(fd);
+	if (set_append_only(w, "log", true) < 0) {
+		print_message("no append-only files here: %s\n", strerror(errno));
+		skip();
+	}
+	for (int twice = 0; twice < 2; twice++) {
+		assert_int_equal(env_open(&w->env, &w->env.ctx, "log", O_WRONLY, 0, &file), -EPERM);
+		assert_int_equal(
+		    env_open(&w->env, &w->env.ctx, "log", O_RDWR | O_APPEND, 0, &file), 0);
+		assert_int_equal(env_write(&w->env.ctx, file, "+", 1, VFS_AT_POSITION), 1);
+		assert_int_equal(env_open(&w->env, &w->env.ctx, "log", O_RDWR, 0, &other), -EPERM);
+		assert_int_equal(env_read(&w->env.ctx, file, text, sizeof(text), 0), 4 + twice);
+		assert_memory_equal(text, "one++", 4 + twice);
+		vfile_unref(file);
+	}
+	assert_int_equal(set_append_only(w, "log", false), 0);
 }
 
 static void files_end_at_the_limit(void **state)
@@ -337,6 +374,7 @@ int main(void)
 	    VW_TEST(nothing_of_a_removed_file_rests),
 	    VW_TEST(positions_are_the_open_files),
 	    VW_TEST(appends_do_not_overwrite),
+	    VW_TEST(an_append_only_file_can_be_appended_to),
 	    VW_TEST(files_end_at_the_limit),
 	    VW_TEST(opening_again_needs_no_host),
 	    VW_TEST(a_directory_is_listed_whole),

@@ -117,7 +117,8 @@ struct libservice_ops {
 			    size_t cap_bytes);
 
 	/* flags: O_ACCMODE, O_DIRECT, O_NOATIME; a directory is opened O_RDONLY. No O_CREAT,
-	 * O_TRUNC, O_APPEND: the vfs does those. */
+	 * O_TRUNC: the vfs does those, and O_APPEND, which comes only after -EPERM without it: a
+	 * file may be there for appending only (chattr(1), a). */
 	int (*open)(struct libservice *ls, const struct cred *cred, struct ls_node *node, int flags,
 		    struct ls_file **ret);
 	void (*release)(struct libservice *ls, struct ls_file *file);

@@ -51,7 +51,7 @@ int local_open(struct libservice *ls, const struct cred *cred, struct ls_node *n
 	r = local_assume(cred, node);
 	if (r < 0)
 		return r;
-	flags &= O_ACCMODE | O_DIRECT | O_NOATIME;
+	flags &= O_ACCMODE | O_DIRECT | O_NOATIME | O_APPEND;
 	if (node->type == S_IFDIR)
 		flags |= O_DIRECTORY;
 	fd = openat(local->proc_fd, local_proc_name(node->fd, buf), flags | O_CLOEXEC | O_NOCTTY);

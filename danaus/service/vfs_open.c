@@ -159,6 +159,10 @@ static int get_opens(struct vctx *ctx, struct vnode *node, int flags, struct vop
 		r = ls_open(ls, ctx->cred, node->ls, missing, &file);
 		if (r < 0 && vfs_make_room(vfs_of(node), r))
 			r = ls_open(ls, ctx->cred, node->ls, missing, &file);
+		if (r == -EPERM && need_wr && (flags & O_APPEND)) {
+			private = true; /* others are refused */
+			r = ls_open(ls, ctx->cred, node->ls, missing | O_APPEND, &file);
+		}
 		made = !r ? vopen_new(node->instance, file) : NULL;
 		if (!made) {
 			vopen_put(rd);
