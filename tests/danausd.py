@@ -171,6 +171,18 @@ def bad_options(top):
     assert service.process.wait(WAIT_S) == 1
 
 
+def nothing_to_list_is_said(top):
+    for directory in (f"{top}/none", f"{top}/empty"):
+        if directory.endswith("empty"):
+            os.makedirs(f"{directory}/pools")
+        out = subprocess.run([DANAUSCTL, "list", "--run-dir", directory], timeout=WAIT_S,
+                             capture_output=True, text=True)
+        assert out.returncode == 0 and not out.stdout and "no pools" in out.stderr, out
+        out = subprocess.run([DANAUSCTL, "list", "--json", "--run-dir", directory], timeout=WAIT_S,
+                             capture_output=True, text=True)
+        assert out.returncode == 0 and json.loads(out.stdout) == {} and not out.stderr, out
+
+
 def dead_and_hung_services_are_named(top):
     run = f"{top}/run"
     os.makedirs(f"{run}/pools/dead", exist_ok=True)
@@ -191,7 +203,7 @@ def main():
         return 77
     for test in (attach_list_detach, the_first_process_ends, sigterm,
                  a_failed_first_attach_ends_the_service, bad_options,
-                 dead_and_hung_services_are_named):
+                 nothing_to_list_is_said, dead_and_hung_services_are_named):
         with tempfile.TemporaryDirectory(prefix="danausd-test-") as top:
             began = time.monotonic()
             try:

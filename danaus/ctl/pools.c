@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -120,7 +121,17 @@ int ctl_each_pool(const char *run_dir, const char *only, const char *op, ctl_poo
 struct collection {
 	json_t *all;
 	const char *part;
+	ctl_pool_fn *print;
+	bool any;
 };
+
+static void print(const char *pool, json_t *answer, const struct err *err, void *arg)
+{
+	struct collection *c = arg;
+
+	c->any = true;
+	c->print(pool, answer, err, NULL);
+}
 
 static void collect(const char *pool, json_t *answer, const struct err *err, void *arg)
 {
@@ -132,13 +143,15 @@ static void collect(const char *pool, json_t *answer, const struct err *err, voi
 }
 
 int ctl_show(const char *run_dir, const char *only, const char *op, const char *part,
-	     ctl_pool_fn *print)
+	     ctl_pool_fn *print_pool)
 {
-	struct collection c = {.part = part};
+	struct collection c = {.part = part, .print = print_pool};
 	int r;
 
-	if (print) {
-		r = ctl_each_pool(run_dir, only, op, print, NULL);
+	if (print_pool) {
+		r = ctl_each_pool(run_dir, only, op, print, &c);
+		if (!r && !c.any)
+			fprintf(stderr, "no pools: no container with Danaus runs\n");
 	} else {
 		c.all = json_object();
 		r = ctl_each_pool(run_dir, only, op, collect, &c);
