@@ -10,6 +10,7 @@
 #define SPIN_CLOCKS   100000 /* about 40 us */
 #define SPIN_FEW      3000
 #define SPIN_MISS_MAX 16
+#define LEFT_MAX_BYTES (1u << 20) /* further away it is another stack */
 #define AF_UNIX_      1
 #define SCM_RIGHTS_   1
 #define SOL_SOCKET_   1
@@ -128,6 +129,7 @@ static int say_hello(int socket, int *ret_memfd)
 	    welcome.nslots != SHM_SLOTS)
 		return -EPROTO;
 	root.notify = welcome.notify;
+	root.umask = welcome.umask;
 	return 0;
 }
 
@@ -185,8 +187,6 @@ static int attach(void)
 	if (failed(p))
 		return (int)p;
 	SYS(madvise, p, SHM_CHANNEL_BYTES, MADV_DONTFORK);
-	root.umask = (uint32_t)SYS(umask, 077, 0, 0);
-	SYS(umask, root.umask, 0, 0);
 	root.fsize_limit =
 	    SYS4(prlimit64, 0, RLIMIT_FSIZE, NULL, &fsize) < 0 ? UINT64_MAX : fsize.soft;
 	for (int i = 0; i < 3; i++)
@@ -262,6 +262,48 @@ void request_init(struct wire_request *request, unsigned op)
 	request->fsize_limit = root.fsize_limit;
 }
 
+static void ring(struct shm_channel *channel, unsigned slot)
+{
+	atomic_fetch_or(&channel->doorbell, 1ull << slot);
+	if (atomic_load(&channel->bell_asleep) == 1 &&
+	    atomic_exchange(&channel->bell_asleep, 0) == 1)
+		SYS6(futex, &channel->bell_asleep, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+static void slot_free(unsigned i)
+{
+	root.holder[i].tid = 0;
+	thread.calls -= thread.calls > 0;
+	atomic_fetch_or_explicit(&root.free_slots, 1ull << i, memory_order_release);
+}
+
+/* A signal handler may leave a call for good, by siglongjmp(3). Its frame was below that of any call which
+ * this thread makes later from where it went, while a call that a handler interrupted is above those of the
+ * handler; but for a handler that has a stack of its own. What still waits in the service is told to end,
+ * and given back when it has. */
+__attribute__((noinline)) static void give_up_left_calls(struct shm_channel *channel, uintptr_t frame)
+{
+	struct sigaltstack_ stack;
+
+	if (SYS(sigaltstack, NULL, &stack, 0) < 0 || (stack.flags & SS_ONSTACK_))
+		return;
+	for (unsigned i = 0; i < SHM_SLOTS; i++) {
+		struct slot_holder *holder = &root.holder[i];
+		struct shm_slot *slot = &channel->slot[i];
+		uint32_t state;
+
+		if (holder->tid != own_tid() || holder->frame > frame ||
+		    frame - holder->frame > LEFT_MAX_BYTES)
+			continue;
+		state = atomic_load(&slot->state);
+		if ((state & 0xff) != SLOT_POSTED)
+			slot_free(i);
+		else if (!(state & SLOT_CANCEL) &&
+			 atomic_compare_exchange_strong(&slot->state, &state, state | SLOT_CANCEL))
+			ring(channel, i);
+	}
+}
+
 int call_begin(struct call *call, unsigned op)
 {
 	struct shm_channel *channel;
@@ -272,7 +314,11 @@ int call_begin(struct call *call, unsigned op)
 	if (unlikely(r < 0))
 		return r;
 	channel = atomic_load_explicit(&root.channel, memory_order_relaxed);
+	if (unlikely(thread.calls))
+		give_up_left_calls(channel, (uintptr_t)call);
 	call->index = claim_slot();
+	root.holder[call->index] = (struct slot_holder){own_tid(), (uintptr_t)call};
+	thread.calls++;
 	call->slot = &channel->slot[call->index];
 	call->payload = shm_payload(channel, call->index);
 	request_init(&call->slot->request, op);
@@ -284,7 +330,7 @@ void call_end(struct call *call)
 	if (!call->slot)
 		return;
 	call->slot = NULL;
-	atomic_fetch_or_explicit(&root.free_slots, 1ull << call->index, memory_order_release);
+	slot_free(call->index);
 }
 
 static bool service_gone(struct shm_channel *channel)
@@ -292,14 +338,6 @@ static bool service_gone(struct shm_channel *channel)
 	struct pollfd_ end = {root.socket, 0, 0};
 
 	return atomic_load(&channel->dead) || SYS(poll, &end, 1, 0) > 0;
-}
-
-static void ring(struct shm_channel *channel, unsigned slot)
-{
-	atomic_fetch_or(&channel->doorbell, 1ull << slot);
-	if (atomic_load(&channel->bell_asleep) == 1 &&
-	    atomic_exchange(&channel->bell_asleep, 0) == 1)
-		SYS6(futex, &channel->bell_asleep, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
 /* What a signal's handler does to a call that waits: restarts it where it has SA_RESTART (signal(7)). */

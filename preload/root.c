@@ -49,6 +49,8 @@ void root_forked(void)
 		SYS(close, socket, 0, 0);
 	root.socket = -1;
 	atomic_store(&root.channel, NULL);
+	memset(root.holder, 0, sizeof(root.holder));
+	thread.calls = 0;
 	SYS(munmap, root.live, 4096, 0);
 	root.live = NULL;
 	root.attach_error = 0;

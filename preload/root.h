@@ -27,6 +27,10 @@ struct root {
 	/* channel.c */
 	struct shm_channel *_Atomic channel;
 	_Atomic uint64_t free_slots;
+	struct slot_holder {
+		uint32_t tid; /* 0: none */
+		uintptr_t frame;
+	} holder[SHM_SLOTS];
 	const uint32_t *live;  /* not 0, but in a child */
 	int attach_error;      /* why there is no channel; 0: not tried */
 	int socket, anchor;    /* descriptors of our own, guarded; -1 */

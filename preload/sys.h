@@ -83,7 +83,13 @@ struct sigaction_ { /* rt_sigaction(2) */
 	void *restorer;
 	uint64_t mask;
 };
+struct sigaltstack_ { /* sigaltstack(2) */
+	void *base;
+	int flags;
+	size_t bytes;
+};
 #define SIGNALS	    64
+#define SS_ONSTACK_ 1
 #define SA_RESTART_ 0x10000000ul
 struct rlimit_ {
 	uint64_t soft, hard;

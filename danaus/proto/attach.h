@@ -38,5 +38,5 @@ struct attach_welcome {
 	uint32_t notify; /* to a client: the notify door hears it, and the programs it execs. Not so
 			  * for a process that was started beside init, or where init could not load
 			  * the filter */
-	uint32_t pad;
+	uint32_t umask;	 /* to a client: its own, which it cannot ask for without setting it */
 };

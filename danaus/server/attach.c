@@ -246,14 +246,17 @@ static void welcome_client(struct peer *peer)
 	struct process *process = NULL;
 	struct client *client = NULL;
 	CLEANUP_FD int memfd = -1;
+	uint32_t filters;
 
 	welcome.error = peer_process(peer, &process);
 	if (!welcome.error)
 		welcome.error = client_new(attach->container->pool->shm, process, &client, &memfd);
+	if (!welcome.error)
+		welcome.error = process_status(process, &filters, &welcome.umask);
 	if (!welcome.error) {
 		uint32_t heard = atomic_load(&attach->container->filters);
 
-		welcome.notify = heard && process_filters(process) >= heard;
+		welcome.notify = heard && filters >= heard;
 		welcome.error = session_channel(client_session(client), memfd, welcome.notify);
 	}
 	process_unref(process);
@@ -288,11 +291,12 @@ static void welcome_listener(struct peer *peer, int listener)
 {
 	struct attach_welcome welcome = {.error = -EPROTO};
 	struct process *process = NULL;
-	uint32_t filters;
+	uint32_t filters = 0, mask;
 
 	if (listener >= 0) {
 		welcome.error = peer_process(peer, &process);
-		filters = welcome.error ? 0 : process_filters(process);
+		if (!welcome.error)
+			welcome.error = process_status(process, &filters, &mask);
 		process_unref(process);
 		welcome.error =
 		    welcome.error ? welcome.error : notify_serve(peer->attach->container, listener);

@@ -522,15 +522,23 @@ pid_t process_ns_pid(const struct process *process)
 	return process->ns_pid;
 }
 
-uint32_t process_filters(const struct process *process)
+int process_status(const struct process *process, uint32_t *ret_filters, uint32_t *ret_umask)
 {
+	static const char umask_line[] = "\nUmask:";
 	CLEANUP_FREE char *status = NULL;
 	pid_t filters = 0;
+	const char *at;
 
-	if (fd_read_file_at(process->proc, "status", STATUS_MAX, &status, NULL) < 0 ||
-	    !status_numbers(status, "\nSeccomp_filters:", &filters, 1) || filters < 0)
-		return 0;
-	return filters;
+	if (fd_read_file_at(process->proc, "status", STATUS_MAX, &status, NULL) < 0)
+		return -ESRCH;
+	at = strstr(status, umask_line);
+	if (!at) /* it has ended */
+		return -ESRCH;
+	if (!status_numbers(status, "\nSeccomp_filters:", &filters, 1) || filters < 0)
+		filters = 0;
+	*ret_filters = filters;
+	*ret_umask = strtoul(at + strlen(umask_line), NULL, 8) & 0777;
+	return 0;
 }
 
 uint64_t process_owner(const struct process *process)

@@ -44,3 +44,10 @@ out=$(run --security-opt "seccomp=$CASE_DIR/profile.json" -v /bin/busybox:/usr/b
 	sh -c 'busybox mkdir /data/denied; busybox mkdir /tmp/denied; true' 2>&1)
 eq "a denied call stays denied" "$(grep -c 'Cannot assign requested address' <<<"$out")" 2
 [ ! -e "$data/denied" ]
+
+# A program that meets the volume never sets its umask, which its threads share, not for a moment either
+echo text > "$data/f"
+out=$(run -v "$data:/data" $IMAGE_FULL sh -c 'umask 027; strace -f -o /tmp/t -e trace=umask,openat sh -c "cat /data/f; : > /data/g"; cat /tmp/t')
+has "strace" "$out" 'openat\('
+hasnt "calls of umask" "$out" 'umask\('
+eq "the mode of what it made" "$(stat -c %a "$data/g")" 640

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -529,6 +530,35 @@ static void on_signal(int signal)
 	stat("file", &st); /* from a handler */
 }
 
+static sigjmp_buf away;
+
+static void on_leave(int signal)
+{
+	siglongjmp(away, 1);
+}
+
+/* Waits that a handler leaves: more than the client library can have under way at once. */
+static void left_waits(int fd)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_start = 0, .l_len = 20};
+	struct sigaction action = {.sa_handler = on_leave};
+	struct itimerval timer = {{0, 0}, {0, 2000}};
+	struct stat st;
+	volatile int left = 0;
+
+	sigaction(SIGALRM, &action, NULL);
+	while (left < 70) {
+		if (sigsetjmp(away, 1)) {
+			left++;
+			continue;
+		}
+		setitimer(ITIMER_REAL, &timer, NULL);
+		fcntl(fd, F_SETLKW, &lock);
+	}
+	SHOW(left);
+	SHOW(fstat(fd, &st));
+}
+
 static void locks(void)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_start = 10, .l_len = 10};
@@ -559,6 +589,7 @@ static void locks(void)
 	SHOW(fcntl(fd, F_SETLKW, &lock));
 	setitimer(ITIMER_REAL, &timer, NULL);
 	SHOW(flock(fd, LOCK_EX));
+	left_waits(fd);
 	kill(pid, SIGKILL);
 	SHOW(wait_for(pid));
 	SHOW(fcntl(fd, F_SETLKW, &lock));
