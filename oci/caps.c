@@ -56,21 +56,22 @@ void caps_of_process(const json_t *process, struct caps *ret)
 
 int caps_add(json_t *process, const char *name)
 {
-	json_t *object = document_object(process, "capabilities"), *have;
+	json_t *object, *array, *have;
+	int r = document_object(process, "capabilities", &object);
 	size_t i;
 
-	for (int set = 0; set < CAP_SETS; set++) {
-		json_t *array = object ? document_array(object, set_names[set]) : NULL;
+	for (int set = 0; !r && set < CAP_SETS; set++) {
 		bool found = false;
 
-		if (!array)
-			return -EINVAL;
+		r = document_array(object, set_names[set], &array);
+		if (r < 0)
+			break;
 		json_array_foreach (array, i, have)
 			found |= json_is_string(have) && !strcmp(json_string_value(have), name);
 		if (!found && json_array_append_new(array, json_string(name)) < 0)
-			return -ENOMEM;
+			r = -ENOMEM;
 	}
-	return 0;
+	return r;
 }
 
 void caps_format(const struct caps *caps, char text[CAPS_TEXT_MAX])

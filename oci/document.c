@@ -146,24 +146,27 @@ int document_u64(const json_t *value, uint64_t *ret)
 	return -EINVAL;
 }
 
-static json_t *member(json_t *object, const char *key, json_type type)
+static int member(json_t *object, const char *key, json_type type, json_t **ret)
 {
 	json_t *value = json_object_get(object, key);
 
 	if (!value || json_is_null(value)) {
 		value = type == JSON_OBJECT ? json_object() : json_array();
 		if (json_object_set_new(object, key, value) < 0)
-			return NULL;
+			return -ENOMEM;
 	}
-	return json_typeof(value) == type ? value : NULL;
+	if (json_typeof(value) != type)
+		return -EINVAL;
+	*ret = value;
+	return 0;
 }
 
-json_t *document_object(json_t *object, const char *key)
+int document_object(json_t *object, const char *key, json_t **ret)
 {
-	return member(object, key, JSON_OBJECT);
+	return member(object, key, JSON_OBJECT, ret);
 }
 
-json_t *document_array(json_t *object, const char *key)
+int document_array(json_t *object, const char *key, json_t **ret)
 {
-	return member(object, key, JSON_ARRAY);
+	return member(object, key, JSON_ARRAY, ret);
 }

@@ -25,10 +25,10 @@ int document_write_at(int dirfd, const char *path, mode_t mode, const json_t *do
 /* An unsigned number, also one above INT64_MAX. -EINVAL when value is none. */
 int document_u64(const json_t *value, uint64_t *ret);
 
-/* object[key], made as an empty object or array where it is missing or null; borrowed. NULL when
- * it is of another type or there is no memory. */
-json_t *document_object(json_t *object, const char *key);
-json_t *document_array(json_t *object, const char *key);
+/* object[key], made as an empty object or array where it is missing or null; borrowed. -EINVAL when
+ * it is of another type, -ENOMEM. */
+int document_object(json_t *object, const char *key, json_t **ret);
+int document_array(json_t *object, const char *key, json_t **ret);
 
 static inline void cleanup_json(json_t **value)
 {

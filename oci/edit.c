@@ -81,13 +81,14 @@ static uint64_t hard_limit(const json_t *process)
 static int preload_env(json_t *process)
 {
 	static const char name[] = "LD_PRELOAD=";
-	json_t *env = document_array(process, "env"), *entry;
 	CLEANUP_FREE char *merged = NULL;
+	json_t *env, *entry;
+	int r = document_array(process, "env", &env);
 	size_t i, at = SIZE_MAX;
 	const char *old = "";
 
-	if (!env)
-		return -EINVAL;
+	if (r < 0)
+		return r;
 	json_array_foreach (env, i, entry) {
 		const char *text = json_string_value(entry);
 
@@ -136,9 +137,14 @@ static int add_mount(json_t *mounts, const char *target, const char *source, con
 	json_t *list = json_array();
 	CLEANUP_FREE char *copy = strdup(options);
 	char *rest = copy, *option;
+	bool whole = copy;
 
-	while (copy && (option = strsep(&rest, ",")))
-		json_array_append_new(list, json_string(option));
+	while (whole && (option = strsep(&rest, ",")))
+		whole = json_array_append_new(list, json_string(option)) == 0;
+	if (!whole) {
+		json_decref(list);
+		return -ENOMEM;
+	}
 	return json_array_append_new(mounts, json_pack("{s:s, s:s, s:s, s:o}", "destination", target,
 						       "type", "bind", "source", source, "options",
 						       list)) < 0
@@ -148,10 +154,11 @@ static int add_mount(json_t *mounts, const char *target, const char *source, con
 
 static int add_hook(json_t *hooks, const char *stage, const char *path, const char *dir)
 {
-	json_t *list = document_array(hooks, stage);
+	json_t *list;
+	int r = document_array(hooks, stage, &list);
 
-	if (!list)
-		return -EINVAL;
+	if (r < 0)
+		return r;
 	return json_array_append_new(list, json_pack("{s:s, s:[s, s, s]}", "path", path, "args",
 						     "danaus-hook", stage, dir)) < 0
 		   ? -ENOMEM
@@ -231,7 +238,7 @@ static int preload_file(const json_t *config, int root, json_t *spec, struct err
 		return -ENOMEM;
 	value = json_string(text);
 	if (!value)
-		return err_set(err, -EINVAL, "the image's " EDIT_LD_PRELOAD " is not text");
+		return err_set(err, -EINVAL, "the image's " EDIT_LD_PRELOAD " is not text, or there is no memory for it");
 	return json_object_set_new(spec, "preload", value) < 0 ? -ENOMEM : 0;
 }
 
@@ -323,10 +330,10 @@ static int installed(const char *path, struct err *err)
 static int edit_mounts(const struct edit_context *c, json_t *config, const json_t *spec,
 		       const char *dir)
 {
-	json_t *mounts = document_array(config, "mounts"), *volume;
+	json_t *mounts, *volume;
 	char guest[4200], preload[4224], empty[4200];
 	size_t i;
-	int r = mounts ? 0 : -EINVAL;
+	int r = document_array(config, "mounts", &mounts);
 
 	snprintf(guest, sizeof(guest), "%s/guest", dir);
 	snprintf(preload, sizeof(preload), "%s/ld.so.preload", guest);
@@ -418,9 +425,11 @@ int edit_config(const struct edit_context *c, json_t *config, json_t **ret_spec,
 	if (r == -EINVAL)
 		return wrong(err, "mounts is not a list");
 	if (!r) {
-		json_t *hooks = document_object(config, "hooks");
+		json_t *hooks;
 
-		r = hooks ? add_hook(hooks, "createRuntime", c->hook, dir) : -EINVAL;
+		r = document_object(config, "hooks", &hooks);
+		if (!r)
+			r = add_hook(hooks, "createRuntime", c->hook, dir);
 		if (!r)
 			r = add_hook(hooks, "poststop", c->hook, dir);
 		if (r == -EINVAL)

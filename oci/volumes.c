@@ -162,9 +162,14 @@ static int take_binds(const struct volumes_context *c, const json_t *mounts, jso
 			return err_prefix(err, r, "volume %s: its path in the image", target);
 		snprintf(spec, sizeof(spec), "local:%s", source);
 		flags = json_array();
-		for (size_t f = 0; f < sizeof(kept_flags) / sizeof(kept_flags[0]); f++) {
-			if (has_option(mount, kept_flags[f]))
-				json_array_append_new(flags, json_string(kept_flags[f]));
+		for (size_t f = 0; !r && f < sizeof(kept_flags) / sizeof(kept_flags[0]); f++) {
+			if (has_option(mount, kept_flags[f]) &&
+			    json_array_append_new(flags, json_string(kept_flags[f])) < 0)
+				r = -ENOMEM;
+		}
+		if (r < 0) {
+			json_decref(flags);
+			return r;
 		}
 		r = add(volumes, resolved, spec, has_option(mount, "ro"), flags, false, err);
 		if (r < 0)

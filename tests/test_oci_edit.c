@@ -15,6 +15,7 @@
 
 #include "oci/document.h"
 #include "oci/rundir.h"
+#include "tests/lib/fail_alloc.h"
 
 #define TEXT_MAX 16384
 
@@ -490,6 +491,51 @@ static void descriptor_ranges_fit_the_limit(void **state)
 	}
 }
 
+/* The same, with one allocation that fails: an error that says so, or no difference. */
+static void sweep_allocations(const char *annotations)
+{
+	json_t *whole = NULL, *whole_spec = NULL;
+	bool failed = true;
+
+	for (unsigned n = 0; failed; n++) {
+		json_t *spec = NULL, *json;
+		struct err err;
+		int r;
+
+		json = config_with(annotations, "{'destination': '/data', 'type': 'bind',"
+						"'source': '@/a', 'options': ['ro', 'nosuid']}");
+		fail_alloc_at(n);
+		r = edit(json, &spec, &err);
+		failed = !n || fail_alloc_done();
+		fail_alloc_at(0);
+		if (!n) {
+			assert_int_equal(r, 0);
+			whole = json;
+			whole_spec = spec;
+			continue;
+		}
+		/* jansson does not tell what it cannot hold from what it cannot make */
+		if (r < 0 && r != -ENOMEM && !strstr(err.text, "no memory"))
+			fail_msg("allocation %u: %d: %s", n, r, err.text);
+		if (r < 0)
+			assert_null(spec);
+		else if (!json_equal(json, whole) || !json_equal(spec, whole_spec))
+			fail_msg("allocation %u: something is not there", n);
+		json_decref(json);
+		json_decref(spec);
+	}
+	json_decref(whole);
+	json_decref(whole_spec);
+}
+
+static void memory_that_is_not_there(void **state)
+{
+	json_set_alloc_funcs(malloc, free);
+	sweep_allocations("'danaus': 'on'");
+	sweep_allocations("'danaus': 'on', 'danaus.mount.a': '/x=local:@/b;ro',"
+			  "'danaus.mount.b': '/y=union:[local:@/a;rw][local:@/b;ro]'");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -505,6 +551,7 @@ int main(void)
 	    cmocka_unit_test(an_exec_is_edited_once),
 	    cmocka_unit_test(descriptor_ranges_fit_the_limit),
 	    cmocka_unit_test(preload_is_read_inside_of_the_root),
+	    cmocka_unit_test(memory_that_is_not_there),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

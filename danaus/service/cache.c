@@ -128,6 +128,7 @@ static int file_of(struct cache_core *core, struct ls_node *node, struct ls_file
 		ls_release(core->next, lower);
 		return -ENOMEM;
 	}
+	cache_node_ref(core, node);
 	file->lower = lower;
 	file->node = node;
 	atomic_init(&file->refs, 1);
@@ -353,6 +354,7 @@ void cache_file_unref(struct cache_core *core, struct ls_file *file)
 		return;
 	ls_release(core->next, file->reader);
 	ls_release(core->next, file->lower);
+	cache_node_unref(core, file->node, 1);
 	free(file);
 }
 

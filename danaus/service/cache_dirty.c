@@ -85,7 +85,6 @@ int cache_dirty_begin(struct cache_core *core, struct ls_file *file)
 	atomic_fetch_add(&file->refs, 1);
 	inode->file = file;
 	pthread_mutex_unlock(&store->lock);
-	cache_node_ref(core, file->node);
 	return 0;
 }
 
@@ -94,7 +93,6 @@ static void dirty_end(struct cache_core *core, struct cinode *inode, const struc
 {
 	struct cache_store *store = core->store;
 	struct ls_file *file = inode->file;
-	struct ls_node *node = file->node;
 
 	pthread_mutex_lock(&store->lock);
 	inode->dirty = false;
@@ -117,7 +115,6 @@ static void dirty_end(struct cache_core *core, struct cinode *inode, const struc
 	pthread_cond_broadcast(&store->cleaned);
 	pthread_mutex_unlock(&store->lock);
 	cache_file_unref(core, file);
-	cache_node_unref(core, node, 1);
 }
 
 /* The modification time is that of the program's write, not ours. */

@@ -329,6 +329,15 @@ int cephls_node_of(struct ceph *fs, Inode *in, const struct ceph_statx *stx, str
 	return 0;
 }
 
+void cephls_node_ref(struct ceph *fs, struct ls_node *node)
+{
+	unsigned b = bucket_of(node->ino, node->snap);
+
+	pthread_mutex_lock(&fs->bucket[b].lock);
+	node->refs++;
+	pthread_mutex_unlock(&fs->bucket[b].lock);
+}
+
 static void op_forget(struct libservice *ls, struct ls_node *node, uint64_t count)
 {
 	struct ceph *fs = ceph_of(ls);

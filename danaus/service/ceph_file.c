@@ -23,6 +23,7 @@ static int64_t data_error(int64_t r)
 	return r == -ETIMEDOUT || r == -ESHUTDOWN || r == -ENOTCONN ? -EIO : r;
 }
 
+/* The caller sees to the file's reference of its node. */
 static struct ls_file *file_new(struct ceph *fs, struct ls_node *node, int flags)
 {
 	struct ls_file *file = calloc(1, sizeof(*file));
@@ -130,6 +131,7 @@ int cephls_op_create(struct libservice *ls, const struct cred *cred, struct ls_n
 	cephls_perms_done(fs, perms);
 	if (r < 0)
 		return r;
+	cephls_node_ref(fs, node);
 	*ret = node;
 	*ret_file = file;
 	return 0;
@@ -172,6 +174,7 @@ int cephls_op_open(struct libservice *ls, const struct cred *cred, struct ls_nod
 	} while (cephls_leave(fs, &call, r));
 	if (r < 0)
 		return r;
+	cephls_node_ref(fs, node);
 	*ret = file;
 	return 0;
 }
@@ -186,6 +189,7 @@ void cephls_op_release(struct libservice *ls, struct ls_file *file)
 	else if (file->gen == fs->gen && file->dir)
 		ceph_ll_releasedir(fs->mount, file->dir);
 	pthread_rwlock_unlock(&fs->mount_lock);
+	ls->ops->forget(ls, file->node, 1);
 	pthread_mutex_destroy(&file->lock);
 	free(file);
 }

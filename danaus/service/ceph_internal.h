@@ -88,6 +88,7 @@ bool cephls_leave(struct ceph *fs, struct ceph_call *call, int64_t r);
 int cephls_inode(struct ceph *fs, struct ls_node *node, Inode **ret);
 /* The node of in, whose reference is consumed. */
 int cephls_node_of(struct ceph *fs, Inode *in, const struct ceph_statx *stx, struct ls_node **ret);
+void cephls_node_ref(struct ceph *fs, struct ls_node *node); /* one more reference */
 void cephls_attr(struct ceph *fs, struct ls_node *node, const struct ceph_statx *stx,
 	       struct attr *ret);
 int cephls_stat(struct ceph *fs, struct ls_node *node, struct ceph_statx *ret);

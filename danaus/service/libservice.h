@@ -10,7 +10,7 @@
  * Objects: a node is the libservice's own inode object, one per (device, inode number) while
  * anybody holds a reference, made by root/lookup/make/create/link..., given back with forget. A
  * file is an open file of a node, made by open/create/tmpfile, given back with release; it carries
- * no position.
+ * no position, and keeps its node: the two are given back in any order.
  *
  * Rights: operations that take a cred act with it: the libservice answers EACCES or EPERM exactly
  * as the host's kernel would on a bind mount. The others were decided when the object was made.

@@ -202,6 +202,15 @@ int local_node_of(struct local *local, int fd, struct ls_node **ret, struct attr
 	return r;
 }
 
+void local_node_ref(struct local *local, struct ls_node *node)
+{
+	unsigned b = bucket_of(node->mnt, node->dev, node->ino);
+
+	pthread_mutex_lock(&local->bucket[b].lock);
+	node->refs++;
+	pthread_mutex_unlock(&local->bucket[b].lock);
+}
+
 void local_forget(struct libservice *ls, struct ls_node *node, uint64_t count)
 {
 	struct local *local = (struct local *)ls;

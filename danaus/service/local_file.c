@@ -24,7 +24,7 @@ struct linux_dirent64 {
 	char d_name[];
 };
 
-int local_file_new(struct ls_node *node, int fd, struct ls_file **ret)
+int local_file_new(int fd, struct ls_file **ret)
 {
 	CLEANUP_FD int owned = fd;
 	struct ls_file *file = calloc(1, sizeof(*file));
@@ -32,7 +32,6 @@ int local_file_new(struct ls_node *node, int fd, struct ls_file **ret)
 	if (!file)
 		return -ENOMEM;
 	file->fd = STEAL_FD(owned);
-	file->node = node;
 	pthread_mutex_init(&file->lock, NULL);
 	*ret = file;
 	return 0;
@@ -43,6 +42,7 @@ int local_open(struct libservice *ls, const struct cred *cred, struct ls_node *n
 {
 	struct local *local = (struct local *)ls;
 	char buf[LOCAL_PROC_NAME_MAX];
+	struct ls_file *file;
 	int r, fd;
 
 	/* Opening a FIFO could block, and a device could do anything. */
@@ -57,10 +57,14 @@ int local_open(struct libservice *ls, const struct cred *cred, struct ls_node *n
 	fd = openat(local->proc_fd, local_proc_name(node->fd, buf), flags | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
-	r = local_file_new(node, fd, ret);
-	if (!r)
-		(*ret)->direct = flags & O_DIRECT;
-	return r;
+	r = local_file_new(fd, &file);
+	if (r < 0)
+		return r;
+	local_node_ref(local, node);
+	file->node = node;
+	file->direct = flags & O_DIRECT;
+	*ret = file;
+	return 0;
 }
 
 void local_file_free(struct ls_file *file)
@@ -92,10 +96,13 @@ static void give_back(struct local *local, struct ls_node *node)
 
 void local_release(struct libservice *ls, struct ls_file *file)
 {
+	struct ls_node *node = file->node;
+
 	if (file->lent)
-		atomic_store(&file->node->borrowed, true);
-	give_back((struct local *)ls, file->node);
+		atomic_store(&node->borrowed, true);
+	give_back((struct local *)ls, node);
 	local_file_free(file);
+	local_forget(ls, node, 1);
 }
 
 ssize_t local_read(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,

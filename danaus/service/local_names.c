@@ -67,7 +67,7 @@ static int node_and_file(struct local *local, int fd, struct ls_node **ret,
 			 struct ls_file **ret_file, struct attr *ret_attr)
 {
 	struct ls_file *file;
-	int r = local_file_new(NULL, fd, &file);
+	int r = local_file_new(fd, &file);
 
 	if (r < 0)
 		return r;
@@ -76,6 +76,7 @@ static int node_and_file(struct local *local, int fd, struct ls_node **ret,
 		local_file_free(file);
 		return r;
 	}
+	local_node_ref(local, *ret);
 	file->node = *ret;
 	file->lent = file->node->fd == fd;
 	*ret_file = file;

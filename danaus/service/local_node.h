@@ -33,7 +33,7 @@ struct ls_node {
 struct ls_file {
 	int fd;
 	bool lent; /* its descriptor is the node's, too */
-	struct ls_node *node; /* the vfs holds it longer than the file */
+	struct ls_node *node; /* one reference */
 	bool direct;	      /* O_DIRECT */
 	/* Listings use the descriptor's own position; appends do under node->write_lock. */
 	pthread_mutex_t lock;
@@ -81,7 +81,10 @@ int local_lookup(struct libservice *ls, const struct cred *cred, struct ls_node 
 		 const char *name, struct ls_node **ret, struct attr *ret_attr);
 void local_forget(struct libservice *ls, struct ls_node *node, uint64_t count);
 /* Takes fd over, also on failure. */
-int local_file_new(struct ls_node *node, int fd, struct ls_file **ret);
+/* One more reference. */
+void local_node_ref(struct local *local, struct ls_node *node);
+/* fd is taken over, also on failure. The node, with a reference, is the caller's to set. */
+int local_file_new(int fd, struct ls_file **ret);
 void local_file_free(struct ls_file *file);
 
 int local_make(struct libservice *ls, const struct cred *cred, struct ls_node *dir,

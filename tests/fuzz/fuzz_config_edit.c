@@ -48,8 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (r < 0 && !err.text[0])
 		abort();
 	if (!r) {
-		root = document_object(document, "root");
-		if (root)
+		if (document_object(document, "root", &root) == 0)
 			json_object_set_new(root, "path", json_string("/"));
 		process = json_deep_copy(json_object_get(document, "process"));
 		edit_process(process, &err);
