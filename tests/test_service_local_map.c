@@ -325,6 +325,40 @@ static void a_file_that_grows_is_mapped_again(void **state)
 	stop(&w);
 }
 
+static void a_program_does_not_take_all_addresses(void **state)
+{
+	struct ls_node *nodes[8];
+	struct ls_file *files[8];
+	struct iovec iov = {"x", 1};
+	struct local *local;
+	struct world w;
+	char name[16];
+
+	start(&w, true, O_RDWR);
+	local = (struct local *)w.ls;
+	for (unsigned i = 0; i < 8; i++) {
+		struct attr size = {.size = LOCAL_MAP_BYTES_MAX / 4};
+
+		snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(ls_create(w.ls, w.su, w.root, name, O_RDWR, 0600, 0, &nodes[i],
+					   &files[i], &w.attr),
+				 0);
+		assert_int_equal(
+		    ls_setattr(w.ls, w.su, nodes[i], files[i], ATTR_SIZE, &size, &w.attr), 0);
+		for (int k = 0; k < 40; k++)
+			assert_int_equal(ls_write(w.ls, files[i], &iov, 1, 0, false, NULL), 1);
+		assert_true(atomic_load(&local->map_bytes) <= LOCAL_MAP_BYTES_MAX);
+	}
+	assert_int_equal(atomic_load(&local->maps), 4);
+	for (unsigned i = 0; i < 8; i++) {
+		ls_release(w.ls, files[i]);
+		ls_forget(w.ls, nodes[i], 1);
+	}
+	assert_int_equal(atomic_load(&local->maps), 0);
+	assert_int_equal(atomic_load(&local->map_bytes), 0);
+	stop(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -338,6 +372,7 @@ int main(void)
 	    cmocka_unit_test(who_watches_hears_of_each),
 	    cmocka_unit_test(two_at_one_place_do_not_mix),
 	    cmocka_unit_test(a_file_that_grows_is_mapped_again),
+	    cmocka_unit_test(a_program_does_not_take_all_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

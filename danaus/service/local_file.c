@@ -162,7 +162,7 @@ static ssize_t write_whole(struct local *local, struct ls_file *file, const stru
 		if (n < 0)
 			n = -errno;
 		else if (small && n > 0)
-			local_map_wrote(file, started, n, offset);
+			local_map_wrote(local, file, started, n, offset);
 	}
 	pthread_mutex_unlock(&file->node->write_lock);
 	return n;

@@ -22,6 +22,7 @@
 #define MAP_BYTES_MAX (64ull << 30) /* its bits: 2 MiB */
 
 struct local_map {
+	struct local *local;
 	char *at;
 	uint64_t bytes;
 	uint64_t written[]; /* a bit per page: most likely in memory, and dirty soon anyway */
@@ -66,11 +67,26 @@ void local_map_expire(struct ls_node *node)
 	atomic_store_explicit(&node->written_at, 0, memory_order_relaxed);
 }
 
+/* What a program opens and writes to must not take all addresses that the service has. */
+static bool take(struct local *local, uint64_t bytes)
+{
+	bool ok = atomic_fetch_add(&local->maps, 1) < LOCAL_MAPS_MAX;
+
+	return atomic_fetch_add(&local->map_bytes, bytes) + bytes <= LOCAL_MAP_BYTES_MAX && ok;
+}
+
+static void give_back(struct local *local, uint64_t bytes)
+{
+	atomic_fetch_sub(&local->maps, 1);
+	atomic_fetch_sub(&local->map_bytes, bytes);
+}
+
 void local_map_free(struct ls_file *file)
 {
 	if (!file->map)
 		return;
 	munmap(file->map->at, file->map->bytes);
+	give_back(file->map->local, file->map->bytes);
 	free(file->map);
 	file->map = NULL;
 }
@@ -87,7 +103,7 @@ static bool is_suitable(int fd)
 }
 
 /* With room for as much again: what lies beyond the end raises SIGBUS until the file is there. */
-static struct local_map *map_new(int fd)
+static struct local_map *map_new(struct local *local, int fd)
 {
 	struct local_map *map;
 	struct stat st;
@@ -100,9 +116,12 @@ static struct local_map *map_new(int fd)
 	map = calloc(1, sizeof(*map) + bytes / PAGE_BYTES / 8);
 	if (!map)
 		return NULL;
+	map->local = local;
 	map->bytes = bytes;
-	map->at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	map->at = take(local, bytes) ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+				     : MAP_FAILED;
 	if (map->at == MAP_FAILED) {
+		give_back(local, bytes);
 		free(map);
 		return NULL;
 	}
@@ -133,7 +152,8 @@ static void add_page(struct local_map *map, uint64_t page)
 	}
 }
 
-void local_map_wrote(struct ls_file *file, uint64_t started, size_t len_bytes, uint64_t offset)
+void local_map_wrote(struct local *local, struct ls_file *file, uint64_t started, size_t len_bytes,
+		     uint64_t offset)
 {
 	struct local_map *map = file->map;
 	uint64_t end = offset + len_bytes;
@@ -141,7 +161,7 @@ void local_map_wrote(struct ls_file *file, uint64_t started, size_t len_bytes, u
 	atomic_store_explicit(&file->node->written_at, started, memory_order_relaxed);
 	if (!map) {
 		if (file->small_writes++ == WRITES_FIRST)
-			file->map = map_new(file->fd);
+			file->map = map_new(local, file->fd);
 		return;
 	}
 	if (end > map->bytes) {

@@ -53,6 +53,9 @@ struct local {
 	int proc_fd; /* /proc/self/fd: reopening what an O_PATH descriptor names */
 	uint64_t dev;
 	atomic_bool watched; /* a program wants to hear of each write, inotify(7) */
+	/* local_map.c's: addresses and mappings of the process that this volume's files have */
+	_Atomic uint64_t map_bytes;
+	atomic_uint maps;
 	struct {
 		pthread_mutex_t lock;
 		struct ls_node *first;
