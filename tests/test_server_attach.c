@@ -4,16 +4,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -185,6 +191,140 @@ static void a_lingering_descriptor_holds_nobody_up(void **state)
 	}
 }
 
+/* It is in a message that the service never receives, because it has hung up before. */
+static void an_undelivered_descriptor_holds_nobody_up(void **state)
+{
+	struct attach_hello hello = {ATTACH_MAGIC, WIRE_VERSION, ATTACH_CLIENT, 0};
+	int other, fd = lingering(&other), sock, r;
+
+	do {
+		sock = dial();
+		r = fd_send(sock, "x", 1, NULL, 0);
+		if (!r)
+			r = fd_send(sock, &hello, sizeof(hello), &fd, 1);
+		if (r)
+			close(sock);
+	} while (r);
+	close(fd);
+	assert_int_equal(answer(sock), -ENOTCONN);
+	close(sock);
+	others_are_served();
+	close(other);
+}
+
+/* A file that is a FUSE mount of its own, whose FLUSH is not answered: closing it waits. It is served by a
+ * process of its own, so that this one can end. */
+struct stuck_file {
+	char path[48];
+	int fd;
+	pid_t server;
+	atomic_uint *flushes;
+};
+
+static void answer_most(int dev, atomic_uint *flushes)
+{
+	static char request[1 << 17];
+	struct {
+		struct fuse_out_header head;
+		union {
+			struct fuse_init_out init;
+			struct fuse_open_out open;
+			struct fuse_attr_out attr;
+		};
+	} reply;
+	const struct fuse_in_header *in = (const struct fuse_in_header *)request;
+
+	while (read(dev, request, sizeof(request)) > 0) {
+		size_t bytes = 0;
+
+		memset(&reply, 0, sizeof(reply));
+		if (in->opcode == FUSE_FLUSH) {
+			atomic_fetch_add(flushes, 1);
+			continue;
+		}
+		if (in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET)
+			continue;
+		if (in->opcode == FUSE_INIT) {
+			reply.init = (struct fuse_init_out){.major = FUSE_KERNEL_VERSION,
+							    .minor = FUSE_KERNEL_MINOR_VERSION,
+							    .max_write = 4096};
+			bytes = sizeof(reply.init);
+		} else if (in->opcode == FUSE_OPEN) {
+			bytes = sizeof(reply.open);
+		} else if (in->opcode == FUSE_GETATTR) {
+			reply.attr.attr.ino = 1;
+			reply.attr.attr.mode = S_IFREG | 0644;
+			bytes = sizeof(reply.attr);
+		} else if (in->opcode != FUSE_RELEASE) {
+			reply.head.error = -ENOSYS;
+		}
+		reply.head.len = (uint32_t)(sizeof(reply.head) + bytes);
+		reply.head.unique = in->unique;
+		if (write(dev, &reply, reply.head.len) < 0 && errno != ENOENT)
+			break;
+	}
+}
+
+static void stuck_file_open(struct stuck_file *file)
+{
+	char options[128];
+	int dev;
+
+	*file = (struct stuck_file){.path = "/tmp/danaus-stuck-XXXXXX"};
+	close(mkstemp(file->path));
+	file->flushes = mmap(NULL, sizeof(*file->flushes), PROT_READ | PROT_WRITE,
+			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	dev = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	snprintf(options, sizeof(options), "fd=%d,rootmode=100644,user_id=0,group_id=0", dev);
+	if (dev < 0 || mount("stuck", file->path, "fuse", MS_NOSUID | MS_NODEV, options) < 0) {
+		unlink(file->path);
+		skip();
+	}
+	file->server = fork();
+	if (!file->server) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		answer_most(dev, file->flushes);
+		_exit(0);
+	}
+	close(dev);
+	file->fd = open(file->path, O_RDONLY | O_CLOEXEC);
+	assert_true(file->fd >= 0);
+}
+
+static void stuck_file_close(struct stuck_file *file)
+{
+	kill(file->server, SIGKILL);
+	assert_int_equal(waitpid(file->server, NULL, 0), file->server);
+	close(file->fd);
+	assert_int_equal(umount2(file->path, MNT_DETACH), 0);
+	munmap(file->flushes, sizeof(*file->flushes));
+	unlink(file->path);
+}
+
+static void a_descriptor_whose_close_waits_holds_nobody_up(void **state)
+{
+	enum { N = 20 };
+	struct attach_hello hello = {ATTACH_MAGIC, WIRE_VERSION, ATTACH_CLIENT, 0};
+	struct stuck_file file;
+	int sock[N];
+
+	stuck_file_open(&file);
+	for (int i = 0; i < N; i++) {
+		sock[i] = dial();
+		assert_int_equal(fd_send(sock[i], &hello, sizeof(hello), &file.fd, 1), 0);
+	}
+	/* so many of one user's, and no more */
+	while (atomic_load(file.flushes) < 8)
+		usleep(1000);
+	others_are_served();
+	assert_int_equal(atomic_load(file.flushes), 8);
+	stuck_file_close(&file);
+	for (int i = 0; i < N; i++) {
+		assert_int_equal(answer(sock[i]), 0);
+		close(sock[i]);
+	}
+}
+
 static void short_messages_end_the_connection(void **state)
 {
 	struct shm_client client;
@@ -331,6 +471,8 @@ int main(void)
 	    CASE(a_descriptor_that_is_no_listener_is_refused),
 	    CASE(too_many_descriptors_end_the_connection),
 	    CASE(a_lingering_descriptor_holds_nobody_up),
+	    CASE(an_undelivered_descriptor_holds_nobody_up),
+	    CASE(a_descriptor_whose_close_waits_holds_nobody_up),
 	    CASE(short_messages_end_the_connection),
 	    CASE(messages_with_wild_lengths_are_answered),
 	    CASE(processes_of_other_containers_are_refused),

@@ -198,6 +198,15 @@ int fd_recv(int sock, void *data, size_t cap_bytes, size_t *ret_len_bytes, int *
 	return 0;
 }
 
+bool fd_descriptors_wait(int sock)
+{
+	char byte;
+	struct iovec iov = {&byte, 1};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	return recvmsg(sock, &msg, MSG_PEEK | MSG_DONTWAIT) >= 0 && (msg.msg_flags & MSG_CTRUNC);
+}
+
 static int unix_address(int dirfd, const char *name, struct sockaddr_un *addr)
 {
 	int n;

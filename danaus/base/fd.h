@@ -3,6 +3,7 @@
  * "No descriptor" is -1 everywhere. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -49,6 +50,9 @@ int fd_send(int sock, const void *data, size_t len_bytes, const int *fds, unsign
  * ones are closed and make it -EPROTO. */
 int fd_recv(int sock, void *data, size_t cap_bytes, size_t *ret_len_bytes, int *fds,
 	    unsigned *nfds);
+
+/* Whether a message with descriptors waits to be received, or lies there undelivered. Receives none. */
+bool fd_descriptors_wait(int sock);
 
 /* A bound and listening SOCK_SEQPACKET unix socket at dirfd/name (replacing a stale one), with
  * mode; or a connection to one. Paths longer than sun_path work: they go through

@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns a container's listening socket and its connections. Connections are read on the loop's
  * thread; what may block runs on a worker, one message a connection, while the connection is not
- * polled for input. */
+ * polled for input.
+ *
+ * Closing the last copy of a descriptor may wait for a program: a file of its own FUSE mount is
+ * flushed, a socket lingers. So the loop's thread never has one in its hands. Messages with
+ * descriptors are received on workers, few of each user's at a time; a connection that ends with
+ * such messages unread is closed on a worker too, one for the container, and when many wait for
+ * that, nobody is let in. */
 #include "danaus/server/attach.h"
 
 #include <errno.h>
@@ -29,6 +35,10 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
 #endif
 
+#define TURNS_PER_USER 8  /* messages with descriptors in work */
+#define TURNS_USERS    16 /* that have one */
+#define GRAVES_MAX     64 /* connections whose close may block */
+
 #define MESSAGE_MAX (sizeof(struct wire_request) + 2 * WIRE_PATH_MAX)
 
 enum peer_state { PEER_PENDING, PEER_CLIENT, PEER_ENDED };
@@ -39,7 +49,9 @@ struct peer {
 	int fd;
 	enum peer_state state; /* with client, under the lock */
 	struct client *client;
-	struct peer *next, **link; /* oldest first */
+	struct peer *next, **link; /* oldest first; next also in the graves */
+	int turn;		   /* in attach->turns, on the loop's thread */
+	bool waits;		   /* for a turn */
 	/* one message in work */
 	struct known_identity known;
 	int fd_in;
@@ -55,23 +67,128 @@ struct attach {
 	pthread_cond_t idle;
 	struct peer *peers, **last;
 	unsigned pending, live; /* not said hello; not freed */
+	unsigned nwait;		/* for a turn */
+	struct {
+		uid_t uid;
+		unsigned n; /* 0: free */
+	} turns[TURNS_USERS];
+	struct peer *graves;
+	unsigned ngraves;
+	bool digging, closed; /* a worker looks after the graves; nobody is let in */
+	bool stopping;
 };
 
-static void peer_unref(struct peer *peer)
+static void peer_free(struct peer *peer)
 {
 	struct attach *attach = peer->attach;
 
-	if (atomic_fetch_sub(&peer->refs, 1) != 1)
-		return;
-	if (peer->known.cred)
-		cred_unref(peer->known.cred);
-	fd_discard(peer->fd_in);
 	fd_close(peer->fd);
 	pthread_mutex_lock(&attach->lock);
 	attach->live--;
 	pthread_cond_broadcast(&attach->idle);
 	pthread_mutex_unlock(&attach->lock);
 	free(peer);
+}
+
+/* On a worker, or on the thread that stops. */
+static void dig(void *arg)
+{
+	struct attach *attach = arg;
+	struct peer *peer;
+
+	pthread_mutex_lock(&attach->lock);
+	while ((peer = attach->graves)) {
+		attach->graves = peer->next;
+		attach->ngraves--;
+		if (attach->closed && !attach->stopping)
+			loop_modify(attach->container->pool->loop, attach->listener, EPOLLIN);
+		attach->closed = false;
+		pthread_mutex_unlock(&attach->lock);
+		peer_free(peer);
+		pthread_mutex_lock(&attach->lock);
+	}
+	attach->digging = false;
+	pthread_cond_broadcast(&attach->idle);
+	pthread_mutex_unlock(&attach->lock);
+}
+
+static void bury(struct peer *peer)
+{
+	struct attach *attach = peer->attach;
+	struct pool *pool = attach->container->pool;
+
+	pthread_mutex_lock(&attach->lock);
+	peer->next = attach->graves;
+	attach->graves = peer;
+	attach->ngraves++;
+	if (attach->ngraves >= GRAVES_MAX && !attach->closed && !attach->stopping) {
+		attach->closed = true;
+		loop_modify(pool->loop, attach->listener, 0);
+	}
+	/* no worker to be had: the next one's, or attach_stop() */
+	if (!attach->digging)
+		attach->digging = !pool_run(pool, dig, attach);
+	pthread_mutex_unlock(&attach->lock);
+}
+
+static void peer_unref(struct peer *peer)
+{
+	if (atomic_fetch_sub(&peer->refs, 1) != 1)
+		return;
+	if (peer->known.cred)
+		cred_unref(peer->known.cred);
+	if (fd_descriptors_wait(peer->fd))
+		bury(peer);
+	else
+		peer_free(peer);
+}
+
+/* A turn for a message with descriptors. False: the user has enough of them; when one ends, the
+ * connection is polled again. */
+static bool turn_begin(struct peer *peer)
+{
+	struct attach *attach = peer->attach;
+	struct ucred ucred;
+	socklen_t len = sizeof(ucred);
+	int at = -1;
+
+	if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERCRED, &ucred, &len) < 0)
+		ucred.uid = -1;
+	loop_modify(attach->container->pool->loop, peer->fd, 0);
+	pthread_mutex_lock(&attach->lock);
+	for (int i = 0; i < TURNS_USERS; i++) {
+		if (attach->turns[i].n && attach->turns[i].uid == ucred.uid) {
+			at = i;
+			break;
+		}
+		if (!attach->turns[i].n)
+			at = i;
+	}
+	if (at >= 0 && attach->turns[at].n < TURNS_PER_USER) {
+		attach->turns[at].uid = ucred.uid;
+		attach->turns[at].n++;
+		peer->turn = at;
+	} else {
+		at = -1;
+		attach->nwait += !peer->waits && peer->state != PEER_ENDED;
+		peer->waits = peer->state != PEER_ENDED;
+	}
+	pthread_mutex_unlock(&attach->lock);
+	return at >= 0;
+}
+
+static void turn_end(struct attach *attach, int turn)
+{
+	pthread_mutex_lock(&attach->lock);
+	attach->turns[turn].n--;
+	for (struct peer *peer = attach->peers; attach->nwait && peer; peer = peer->next) {
+		if (!peer->waits)
+			continue;
+		peer->waits = false;
+		attach->nwait--;
+		loop_modify(attach->container->pool->loop, peer->fd, EPOLLIN | EPOLLRDHUP);
+	}
+	pthread_mutex_unlock(&attach->lock);
 }
 
 /* Off the list and off the loop; its client ends. Any thread; the first one does it. */
@@ -88,6 +205,8 @@ static void peer_end(struct peer *peer)
 	peer->client = NULL;
 	if (state == PEER_PENDING)
 		attach->pending--;
+	attach->nwait -= peer->waits;
+	peer->waits = false;
 	if (state != PEER_ENDED) {
 		*peer->link = peer->next;
 		if (peer->next)
@@ -174,7 +293,7 @@ static bool is_mapped(struct peer *peer)
 }
 
 /* An operation by a client. */
-static void on_message(struct peer *peer)
+static void on_message(struct peer *peer, bool on_worker)
 {
 	struct pool *pool = peer->attach->container->pool;
 	const struct wire_request *request = (const struct wire_request *)peer->message;
@@ -182,8 +301,10 @@ static void on_message(struct peer *peer)
 	int fd = -1, r;
 
 	r = fd_recv(peer->fd, peer->message, sizeof(peer->message), &peer->len, &fd, &nfds);
-	if (r == -EAGAIN)
+	if (r == -EAGAIN) {
+		loop_modify(pool->loop, peer->fd, EPOLLIN | EPOLLRDHUP);
 		return;
+	}
 	if (r < 0 || peer->len < sizeof(*request)) {
 		if (r >= 0 && nfds)
 			fd_discard(fd);
@@ -192,8 +313,9 @@ static void on_message(struct peer *peer)
 	}
 	peer->fd_in = nfds ? fd : -1;
 	atomic_fetch_add(&peer->refs, 1);
-	/* Making an anchor does not block, and a fork waits for it; a first look at a program's maps may. */
-	if (request->op == WIRE_NAME && is_mapped(peer)) {
+	/* Making an anchor does not block, and a fork waits for it; a first look at a program's
+	 * maps may. */
+	if (on_worker || (request->op == WIRE_NAME && is_mapped(peer))) {
 		run_message(peer);
 		return;
 	}
@@ -348,19 +470,57 @@ static void on_hello(struct peer *peer)
 		peer_end(peer);
 }
 
+static enum peer_state state_of(struct peer *peer)
+{
+	enum peer_state state;
+
+	pthread_mutex_lock(&peer->attach->lock);
+	state = peer->state;
+	pthread_mutex_unlock(&peer->attach->lock);
+	return state;
+}
+
+/* A message with descriptors, on a worker. */
+static void take_turn(void *arg)
+{
+	struct peer *peer = arg;
+	int turn = peer->turn;
+	enum peer_state state = state_of(peer);
+
+	if (state == PEER_PENDING) {
+		on_hello(peer);
+		loop_modify(peer->attach->container->pool->loop, peer->fd, EPOLLIN | EPOLLRDHUP);
+	} else if (state == PEER_CLIENT) {
+		on_message(peer, true);
+	}
+	turn_end(peer->attach, turn);
+	peer_unref(peer);
+}
+
+static void begin_turn(struct peer *peer)
+{
+	if (!turn_begin(peer))
+		return;
+	atomic_fetch_add(&peer->refs, 1);
+	if (pool_run(peer->attach->container->pool, take_turn, peer) < 0) {
+		turn_end(peer->attach, peer->turn);
+		peer_end(peer);
+		peer_unref(peer);
+	}
+}
+
 static void on_peer(void *arg, uint32_t events)
 {
 	struct peer *peer = arg;
-	enum peer_state state;
+	enum peer_state state = state_of(peer);
 
 	if (events & EPOLLIN) {
-		pthread_mutex_lock(&peer->attach->lock);
-		state = peer->state;
-		pthread_mutex_unlock(&peer->attach->lock);
-		if (state == PEER_PENDING)
+		if (fd_descriptors_wait(peer->fd))
+			begin_turn(peer);
+		else if (state == PEER_PENDING)
 			on_hello(peer);
 		else if (state == PEER_CLIENT)
-			on_message(peer);
+			on_message(peer, false);
 		return;
 	}
 	if (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR))
@@ -447,6 +607,9 @@ void attach_stop(struct container *container)
 
 	if (!attach)
 		return;
+	pthread_mutex_lock(&attach->lock);
+	attach->stopping = true;
+	pthread_mutex_unlock(&attach->lock);
 	if (attach->listener >= 0) {
 		pool_unwatch(container->pool, attach->listener);
 		attach->listener = fd_close(attach->listener);
@@ -466,8 +629,16 @@ void attach_stop(struct container *container)
 	}
 	shm_server_wait(container->pool->shm, container);
 	pthread_mutex_lock(&attach->lock);
-	while (attach->live)
+	while (attach->live || attach->digging) {
+		if (attach->graves && !attach->digging) {
+			attach->digging = true;
+			pthread_mutex_unlock(&attach->lock);
+			dig(attach);
+			pthread_mutex_lock(&attach->lock);
+			continue;
+		}
 		pthread_cond_wait(&attach->idle, &attach->lock);
+	}
 	pthread_mutex_unlock(&attach->lock);
 	fd_close(attach->spare);
 	pthread_mutex_destroy(&attach->lock);
