@@ -140,6 +140,41 @@ static void status_flags_are_on_the_descriptor(void **state)
 	anchor_give_done(*state, fd);
 }
 
+static void what_is_in_stock_is_like_what_is_made(void **state)
+{
+	enum { N = 40 };
+	struct vfile file = {.refs = 1}, appended = {.refs = 1, .flags = O_APPEND}, *found;
+	int fd[N], flagged;
+
+	struct pollfd closes = {.fd = anchors_event_fd(*state), .events = POLLIN};
+
+	anchors_stock(*state);
+	anchors_closed(*state);
+	anchors_stock(*state); /* it is full: nothing happens */
+	assert_int_equal(poll(&closes, 1, 0), 0);
+	assert_int_equal(anchor_give(*state, &appended, 0, &flagged), 0);
+	assert_int_equal(fcntl(flagged, F_GETFL) & O_APPEND, O_APPEND);
+	for (int i = 0; i < N; i++) {
+		char byte;
+
+		assert_int_equal(anchor_give(*state, &file, 0, &fd[i]), 0);
+		assert_int_equal(fcntl(fd[i], F_GETFD), FD_CLOEXEC);
+		assert_int_equal(fcntl(fd[i], F_GETFL) & O_APPEND, 0);
+		assert_int_equal(read(fd[i], &byte, 1), -1);
+	}
+	assert_int_equal(file.refs, 1 + N);
+	assert_int_equal(anchor_find(*state, fd[0], &found), 0);
+	assert_ptr_equal(found, &file);
+	vfile_unref(found);
+	for (int i = 0; i < N; i++)
+		anchor_give_done(*state, fd[i]);
+	anchor_give_done(*state, flagged);
+	anchors_closed(*state);
+	assert_int_equal(file.refs, 1);
+	assert_int_equal(appended.refs, 1);
+	anchors_stock(*state);
+}
+
 static void many_anchors_at_once(void **state)
 {
 	enum { N = 3000 };
@@ -166,6 +201,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(the_last_close_in_any_process_gives_the_file_back,
 					    setup, teardown),
 	    cmocka_unit_test_setup_teardown(status_flags_are_on_the_descriptor, setup, teardown),
+	    cmocka_unit_test_setup_teardown(what_is_in_stock_is_like_what_is_made, setup,
+					    teardown),
 	    cmocka_unit_test_setup_teardown(many_anchors_at_once, setup, teardown),
 	};
 

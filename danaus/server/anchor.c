@@ -20,6 +20,7 @@
 #include "danaus/base/fd.h"
 
 #define ANCHORS_MAX "1048576" /* inodes; every open descriptor of the pool's programs at most */
+#define STOCK_MAX   32	      /* what a program opens while the one who makes them sleeps */
 
 struct anchor {
 	ino_t ino;
@@ -34,6 +35,11 @@ struct anchors {
 	pthread_mutex_t reading, lock; /* the queue; the map */
 	struct anchor **bucket;	       /* by inode number; nbuckets is a power of two */
 	size_t nbuckets, count;
+	struct {
+		int fd;
+		ino_t ino;
+	} stock[STOCK_MAX]; /* made, not given to anybody yet; under lock */
+	unsigned nstock;
 	anchor_closed_fn on_closed;
 	void *on_closed_arg;
 };
@@ -131,6 +137,8 @@ void anchors_free(struct anchors *anchors)
 		}
 	}
 	free(anchors->bucket);
+	while (anchors->nstock)
+		fd_close(anchors->stock[--anchors->nstock].fd);
 	fd_close(anchors->events);
 	fd_close(anchors->mount);
 	pthread_mutex_destroy(&anchors->lock);
@@ -186,10 +194,8 @@ static void grow(struct anchors *anchors)
 	anchors->nbuckets = n;
 }
 
-int anchor_give(struct anchors *anchors, struct vfile *file, pid_t receiver, int *ret_fd)
+static int make(struct anchors *anchors, int flags, int *ret_fd, ino_t *ret_ino)
 {
-	int flags = vfile_flags(file) & (O_APPEND | O_NONBLOCK);
-	struct anchor *anchor, **link;
 	CLEANUP_FD int fd = -1;
 	struct stat st;
 
@@ -197,16 +203,65 @@ int anchor_give(struct anchors *anchors, struct vfile *file, pid_t receiver, int
 	fd = openat(anchors->mount, ".", O_TMPFILE | O_ACCMODE | O_CLOEXEC | flags, 0);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
+	*ret_ino = st.st_ino;
+	*ret_fd = STEAL_FD(fd);
+	return 0;
+}
+
+static bool take_stock(struct anchors *anchors, int *ret_fd, ino_t *ret_ino)
+{
+	bool taken;
+
+	pthread_mutex_lock(&anchors->lock);
+	taken = anchors->nstock;
+	if (taken) {
+		*ret_fd = anchors->stock[--anchors->nstock].fd;
+		*ret_ino = anchors->stock[anchors->nstock].ino;
+	}
+	pthread_mutex_unlock(&anchors->lock);
+	return taken;
+}
+
+/* One too many that was closed again would be an event like any other. */
+void anchors_stock(struct anchors *anchors)
+{
+	ino_t ino = 0;
+	int fd = -1;
+	bool room;
+
+	for (;;) {
+		pthread_mutex_lock(&anchors->lock);
+		room = anchors->nstock < STOCK_MAX;
+		pthread_mutex_unlock(&anchors->lock);
+		if (!room || make(anchors, 0, &fd, &ino) < 0)
+			return;
+		pthread_mutex_lock(&anchors->lock);
+		anchors->stock[anchors->nstock].fd = fd;
+		anchors->stock[anchors->nstock++].ino = ino;
+		pthread_mutex_unlock(&anchors->lock);
+	}
+}
+
+int anchor_give(struct anchors *anchors, struct vfile *file, pid_t receiver, int *ret_fd)
+{
+	int flags = vfile_flags(file) & (O_APPEND | O_NONBLOCK), r;
+	struct anchor *anchor, **link;
+	CLEANUP_FD int fd = -1;
+	ino_t ino = 0;
+
+	if (flags || !take_stock(anchors, &fd, &ino)) {
+		r = make(anchors, flags, &fd, &ino);
+		if (r < 0)
+			return r;
+	}
 	anchor = malloc(sizeof(*anchor));
 	if (!anchor)
 		return -ENOMEM;
 	pthread_mutex_lock(&anchors->lock);
 	grow(anchors);
-	link = find(anchors, st.st_ino);
-	*anchor = (struct anchor){.ino = st.st_ino,
-				  .receiver = receiver,
-				  .file = vfile_ref(file),
-				  .next = *link};
+	link = find(anchors, ino);
+	*anchor = (struct anchor){
+	    .ino = ino, .receiver = receiver, .file = vfile_ref(file), .next = *link};
 	*link = anchor;
 	anchors->count++;
 	pthread_mutex_unlock(&anchors->lock);

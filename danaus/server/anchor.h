@@ -28,6 +28,8 @@ void anchors_closed(struct anchors *anchors);
  * O_CLOEXEC is the receiver's). receiver (0: not known): whose close it is when our own copy turns out
  * to be the last, because it has closed its one before anchor_give_done(). */
 int anchor_give(struct anchors *anchors, struct vfile *file, pid_t receiver, int *ret_fd);
+/* Makes a few in advance, so that anchor_give() need not. On one thread of the service's own. */
+void anchors_stock(struct anchors *anchors);
 void anchor_give_done(struct anchors *anchors, int fd);
 /* The open file that fd names (fstat: device and inode), with a new reference; -EBADF when fd is no
  * anchor. */

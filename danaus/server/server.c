@@ -128,7 +128,7 @@ void server_end(struct server *server)
 /* Closes that the kernel tells are handled on a thread of their own: dropping a file may flush. One
  * at once, the next ones together after CLOSES_MS: a program that opens and closes all the time
  * would wake this thread by each close. Whom such a delay could mislead reads the queue itself
- * (container_settle()). */
+ * (container_settle()). Such a program also finds its next descriptors made already. */
 static void *anchors_main(void *arg)
 {
 	struct server *server = arg;
@@ -140,6 +140,7 @@ static void *anchors_main(void *arg)
 	while (!wait[1].revents) {
 		if (poll(wait, 2, -1) > 0 && wait[0].revents) {
 			anchors_closed(server->pool.anchors);
+			anchors_stock(server->pool.anchors);
 			poll(wait + 1, 1, CLOSES_MS);
 		}
 	}
