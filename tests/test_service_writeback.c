@@ -4,7 +4,9 @@
 #include "danaus/service/cache_internal.h"
 #include "tests/lib/vfs_env.h"
 
+#include <linux/fs.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
@@ -317,6 +319,36 @@ static void it_goes_below_by_age_by_number_and_at_the_end(void **state)
 	env_remove_tree(w.dir);
 	free(all);
 	assert_int_equal(env_count_fds(), w.fds);
+}
+
+/* chattr(1), a: what is below can be opened for appending only, and pages go to their places. */
+static void an_append_only_file_is_written_through(void **state)
+{
+	int flags = FS_APPEND_FL, fd;
+	char text[16];
+	struct world w;
+	struct handle h;
+
+	start_on(&w, "/var/tmp", 4 * MIB);
+	h = make(&w, "log", O_RDWR);
+	end_use(&w, &h);
+	fd = open(host(&w, "log"), O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	if (ioctl(fd, FS_IOC_SETFLAGS, &flags) < 0) {
+		print_message("no append-only files here: %s\n", strerror(errno));
+	} else {
+		h = use(&w, "log", O_RDWR | O_APPEND);
+		for (const char *c = "one two three"; *c; c++)
+			assert_int_equal(put(&w, &h, c, 1, 0, true), 1);
+		assert_int_equal(ls_fsync(w.ls, h.file, false), 0);
+		assert_int_equal(get(&w, &h, text, sizeof(text), 0), 13);
+		check_host(&w, "log", "one two three", 13);
+		end_use(&w, &h);
+		flags = 0;
+		assert_int_equal(ioctl(fd, FS_IOC_SETFLAGS, &flags), 0);
+	}
+	close(fd);
+	stop(&w);
 }
 
 static void writers_wait_before_half_of_the_pages_are_dirty(void **state)
@@ -997,6 +1029,7 @@ int main(void)
 	    cmocka_unit_test(what_is_written_stays_in_memory_and_is_seen_at_once),
 	    cmocka_unit_test(the_time_of_a_write_is_the_programs),
 	    cmocka_unit_test(it_goes_below_by_age_by_number_and_at_the_end),
+	    cmocka_unit_test(an_append_only_file_is_written_through),
 	    cmocka_unit_test(writers_wait_before_half_of_the_pages_are_dirty),
 	    cmocka_unit_test(set_id_bits_go_when_it_is_written),
 	    cmocka_unit_test(a_file_opened_for_writing_alone_is_written_in_part),

@@ -133,6 +133,7 @@ static int file_of(struct cache_core *core, struct ls_node *node, struct ls_file
 	file->node = node;
 	atomic_init(&file->refs, 1);
 	file->direct = flags & O_DIRECT;
+	file->appends = flags & O_APPEND;
 	file->readable = (flags & O_ACCMODE) != O_WRONLY;
 	if (node->inode) {
 		pthread_mutex_lock(&core->store->lock);

@@ -138,6 +138,7 @@ struct ls_file {
 	struct ls_node *node; /* the vfs holds it longer than the file, and so does a dirty inode */
 	atomic_uint refs;
 	bool direct, readable;
+	bool appends; /* lower can do nothing else */
 	unsigned errors;	/* of its inode, that are told; the store's lock */
 	struct ls_file *reader; /* of the same, where lower is not readable; under change */
 	_Atomic uint64_t next;	/* where a sequential reader goes on */
