@@ -241,7 +241,7 @@ static int cache_link(struct libservice *ls, const struct cred *cred, struct ls_
 
 	/* A name leads to what was written before it was given. */
 	if (node->inode && core->writeback)
-		cache_clean(core, node->inode);
+		cache_clean(core, node->inode, false);
 	return ls_link(core->next, cred, node->lower, dir->lower, name);
 }
 
@@ -272,7 +272,7 @@ static void flush_name(struct cache_core *core, struct ls_node *dir, const char 
 	pthread_mutex_unlock(&core->nodes_lock);
 	ls_forget(core->next, lower, 1);
 	if (node && node->inode)
-		cache_clean(core, node->inode);
+		cache_clean(core, node->inode, false);
 	if (node)
 		cache_node_unref(core, node, 1);
 }
@@ -395,7 +395,7 @@ static int cache_fsync(struct libservice *ls, struct ls_file *file, bool data_on
 	int r = 0, told = 0;
 
 	if (inode && core->writeback) {
-		r = cache_clean(core, inode);
+		r = cache_clean(core, inode, true);
 		told = cache_take_error(core, file);
 		r = r ? r : told;
 	}
@@ -405,7 +405,8 @@ static int cache_fsync(struct libservice *ls, struct ls_file *file, bool data_on
 static int64_t cache_seek(struct libservice *ls, struct ls_file *file, uint64_t offset, int whence)
 {
 	struct cache_core *core = core_of(ls);
-	int r = file->node->inode && core->writeback ? cache_clean(core, file->node->inode) : 0;
+	int r =
+	    file->node->inode && core->writeback ? cache_clean(core, file->node->inode, false) : 0;
 
 	return r < 0 ? r : ls_seek(core->next, file->lower, offset, whence);
 }
@@ -495,7 +496,7 @@ static int cache_host_fd(struct libservice *ls, struct ls_node *node)
 	if (fd >= 0 && node->inode && core->writeback) {
 		pthread_mutex_lock(&node->inode->change);
 		node->inode->watched = true;
-		cache_clean_locked(core, node->inode);
+		cache_clean_locked(core, node->inode, false);
 		pthread_mutex_unlock(&node->inode->change);
 	} else if (fd >= 0) {
 		atomic_store(&core->watched, true);

@@ -149,16 +149,11 @@ int cache_change_begin_locked(struct cache_core *core, struct ls_node *node,
 {
 	struct cache_store *store = core->store;
 	struct cinode *inode = node->inode;
-	struct cred_kept kept;
 	struct attr attr;
 	int r = 0;
 
 	if (core->writeback && cache_is_dirty(core, inode)) {
-		r = cred_keep(&kept);
-		if (!r) {
-			r = cache_clean_locked(core, inode);
-			cred_restore(&kept);
-		}
+		r = cache_clean_locked(core, inode, false);
 		if (r < 0 && change == CACHE_REST && !offset)
 			cache_discard_locked(core, inode); /* it would all be cut off */
 		else if (r < 0 && change != CACHE_METADATA)
@@ -482,7 +477,7 @@ ssize_t cache_read(struct libservice *ls, struct ls_file *file, const struct iov
 	ssize_t n = 0;
 
 	if (file->direct && file->node->inode && core->writeback) {
-		n = cache_clean(core, file->node->inode);
+		n = cache_clean(core, file->node->inode, false);
 		if (n < 0)
 			return n;
 	}

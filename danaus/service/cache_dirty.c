@@ -20,6 +20,8 @@
 #define BATCH_PAGES    1024u
 #define RUN_PAGES      256u /* in one write of the layer below */
 #define BUFFERED_PAGES 16u  /* see write_pieces() in local_file.c */
+#define FEW_PAGES      64u
+#define MOMENT_NS      (10 * (int64_t)NS_PER_MS)
 #define ROOM_SPARE     (1u << 20)
 #define ROOM_NS	       1000000000u
 #define CLOSED_NS      (100u * NS_PER_MS)
@@ -106,7 +108,7 @@ static void dirty_end(struct cache_core *core, struct cinode *inode, const struc
 	if (attr && attr->size == inode->stamp.size) {
 		inode->has_shown = true;
 		inode->flushed_ctime = attr->ctime;
-		inode->shown_ctime = inode->wrote_at;
+		inode->shown_at = inode->wrote_at;
 		cache_stamp(inode, attr);
 		inode->recent = inode->wrote = true;
 	} else {
@@ -117,13 +119,19 @@ static void dirty_end(struct cache_core *core, struct cinode *inode, const struc
 	cache_file_unref(core, file);
 }
 
-/* The modification time is that of the program's write, not ours. */
+/* The modification time is that of the program's write, not ours; one that is a moment later alone
+ * is not worth a change of the inode in each fsync: cache_show() knows better. */
 void cache_settle(struct cache_core *core, struct cinode *inode)
 {
 	struct attr set = {.mtime = inode->wrote_at}, attr;
 	struct ls_node *lower = inode->file->node->lower;
-	int r = ls_setattr(core->next, cred_root(), lower, NULL, ATTR_MTIME, &set, &attr);
+	int r = ls_getattr(core->next, lower, NULL, &attr);
+	int64_t late = r ? 0
+			 : (attr.mtime.tv_sec - set.mtime.tv_sec) * (int64_t)NS_PER_S +
+			       attr.mtime.tv_nsec - set.mtime.tv_nsec;
 
+	if (!r && (late < 0 || late > MOMENT_NS))
+		r = ls_setattr(core->next, cred_root(), lower, NULL, ATTR_MTIME, &set, &attr);
 	if (r < 0)
 		r = ls_getattr(core->next, lower, NULL, &attr);
 	dirty_end(core, inode, r < 0 ? NULL : &attr);
@@ -239,12 +247,12 @@ static bool has_whole(const struct batch *batch)
 	return false;
 }
 
-int cache_write_dirty(struct cache_core *core, struct cinode *inode)
+int cache_write_dirty(struct cache_core *core, struct cinode *inode, bool synced)
 {
 	CLEANUP_FREE struct batch *batch = malloc(sizeof(*batch));
 	struct ls_file *direct = NULL;
 	unsigned done = 0, all;
-	bool tried = false;
+	bool tried;
 	int r = 0;
 
 	if (!batch)
@@ -252,6 +260,8 @@ int cache_write_dirty(struct cache_core *core, struct cinode *inode)
 	pthread_mutex_lock(&core->store->lock);
 	all = inode->ndirty;
 	pthread_mutex_unlock(&core->store->lock);
+	/* When an fsync follows, the kernel's flushers have no part in it either way. */
+	tried = synced && all <= FEW_PAGES;
 	for (; !r && done < all; done += batch->n) {
 		unsigned first, end;
 
@@ -311,30 +321,35 @@ int cache_take_error(struct cache_core *core, struct ls_file *file)
 	return r;
 }
 
-int cache_clean_locked(struct cache_core *core, struct cinode *inode)
+int cache_clean_locked(struct cache_core *core, struct cinode *inode, bool synced)
 {
-	int r = 0;
+	struct cred_kept kept;
+	int r;
 
 	if (!cache_is_dirty(core, inode))
 		return 0;
+	r = cred_keep(&kept);
+	if (r < 0)
+		return r;
 	pthread_mutex_lock(&inode->flush);
-	r = cache_write_dirty(core, inode);
+	r = cache_write_dirty(core, inode, synced);
 	if (!r)
 		cache_settle(core, inode);
 	else
 		cache_note_error(core->store, inode, r, false);
 	pthread_mutex_unlock(&inode->flush);
+	cred_restore(&kept);
 	return r;
 }
 
-int cache_clean(struct cache_core *core, struct cinode *inode)
+int cache_clean(struct cache_core *core, struct cinode *inode, bool synced)
 {
 	int r;
 
 	if (!cache_is_dirty(core, inode))
 		return 0;
 	pthread_mutex_lock(&inode->change);
-	r = cache_clean_locked(core, inode);
+	r = cache_clean_locked(core, inode, synced);
 	pthread_mutex_unlock(&inode->change);
 	return r;
 }
@@ -455,7 +470,7 @@ static int flush_core(struct cache_core *core, bool last_time)
 		int r;
 
 		pthread_mutex_lock(&inode->change);
-		r = cache_clean_locked(core, inode);
+		r = cache_clean_locked(core, inode, !last_time);
 		if (r < 0 && last_time)
 			cache_give_up(core, inode);
 		pthread_mutex_unlock(&inode->change);
@@ -474,7 +489,13 @@ int cache_flush_core(struct cache_core *core)
 
 void cache_flush_last(struct cache_core *core)
 {
+	struct cache_store *store = core->store;
+
 	flush_core(core, true);
+	pthread_mutex_lock(&store->lock);
+	while (store->flushing == core)
+		pthread_cond_wait(&store->cleaned, &store->lock);
+	pthread_mutex_unlock(&store->lock);
 }
 
 /* Not at once: what is removed again right away, or opened again, costs nothing so. */
@@ -536,7 +557,7 @@ int cache_show(struct cache_core *core, struct ls_node *node, struct attr *ret_a
 			attr.blocks = blocks < most ? blocks : most;
 	} else if (inode->has_shown && attr.ctime.tv_sec == inode->flushed_ctime.tv_sec &&
 		   attr.ctime.tv_nsec == inode->flushed_ctime.tv_nsec) {
-		attr.ctime = inode->shown_ctime;
+		attr.mtime = attr.ctime = inode->shown_at;
 	}
 	pthread_mutex_unlock(&store->lock);
 	*ret_attr = attr;

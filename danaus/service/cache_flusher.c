@@ -19,7 +19,7 @@ static void flush_turn(struct cache_core *core, struct cinode *inode)
 
 	pthread_mutex_lock(&inode->flush);
 	if (cache_is_dirty(core, inode))
-		r = cache_write_dirty(core, inode);
+		r = cache_write_dirty(core, inode, false);
 	if (r < 0)
 		cache_note_error(store, inode, r, true);
 	pthread_mutex_unlock(&inode->flush);
@@ -39,8 +39,11 @@ static void flush_turn(struct cache_core *core, struct cinode *inode)
 	}
 	pthread_mutex_lock(&store->lock);
 	if (inode->dirty && !r) {
+		uint64_t soon = cache_now() + RESETTLE_NS;
+
 		inode->failures = 0;
-		inode->due = cache_now() + (inode->ndirty ? store->age_ns : RESETTLE_NS);
+		if (!inode->ndirty && soon < inode->due)
+			inode->due = soon;
 	}
 	pthread_mutex_unlock(&store->lock);
 }
@@ -75,10 +78,15 @@ static void *flusher_main(void *arg)
 
 		if (inode) {
 			inode->nodes++;
+			store->flushing = inode->core;
+			/* of what is written from here on; who closes the file makes it sooner */
+			inode->due = cache_now() + store->age_ns;
 			pthread_mutex_unlock(&store->lock);
 			flush_turn(inode->core, inode);
 			pthread_mutex_lock(&store->lock);
 			cache_inode_put(inode);
+			store->flushing = NULL;
+			pthread_cond_broadcast(&store->cleaned);
 		} else if (until) {
 			/* the clock that says when it is due is a tick behind at most */
 			struct timespec at = {.tv_sec = until / NS_PER_S,

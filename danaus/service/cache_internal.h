@@ -56,7 +56,7 @@ struct cache_store {
 	 * he gets to its end goes to the hot ones, a clock. So a scan only passes through. (Johnson
 	 * and Shasha, 2Q, 1994; Yang et al., S3-FIFO, 2023.) */
 	struct list cold, hot;
-	uint64_t ncold, nhot, allocated, limit; /* pages */
+	uint64_t ncold, nhot, nlimbo, allocated, limit; /* pages */
 	uint64_t bytes, budget;
 	uint64_t last_id;
 	uint64_t check_ns; /* CACHE_CHECK_NS, but for tests */
@@ -70,6 +70,7 @@ struct cache_store {
 	uint64_t age_ns, retry_ns;    /* CACHE_AGE_NS, CACHE_RETRY_NS, but for tests */
 	pthread_cond_t work, cleaned; /* for the flusher; for who waits for it */
 	uint64_t wake_at;	      /* the flusher sleeps until then; 0: it does not */
+	struct cache_core *flushing;  /* the flusher has an inode of it */
 	pthread_t flusher;
 	bool has_flusher, ends;
 
@@ -121,8 +122,8 @@ struct cinode {
 	_Atomic uint64_t dirty_size;
 	struct ls_file *file; /* a reference: through it goes what is dirty */
 	struct timespec wrote_at;
-	/* What is shown for the ctime that our own flush has left below. */
-	struct timespec flushed_ctime, shown_ctime;
+	/* While the ctime below is the one that our own flush has left: what is shown instead. */
+	struct timespec flushed_ctime, shown_at;
 };
 
 /* One per node of the layer below while somebody has it. */
@@ -272,8 +273,8 @@ void cache_flusher_end(struct cache_store *store);
 
 /* With the store's lock: so many that somebody should begin to write. */
 bool cache_dirty_many(const struct cache_store *store);
-/* With flush held: writes as many pages as are dirty now. */
-int cache_write_dirty(struct cache_core *core, struct cinode *inode);
+/* With flush held: writes as many pages as are dirty now. synced: an fsync below follows. */
+int cache_write_dirty(struct cache_core *core, struct cinode *inode, bool synced);
 /* own: of the flusher's, which counts its failures. */
 void cache_note_error(struct cache_store *store, struct cinode *inode, int error, bool own);
 /* With change and flush held, no page being dirty: the inode is not dirty any more. */
@@ -288,10 +289,10 @@ int cache_dirty_wait(struct cache_core *core, struct cinode *inode);
 /* Whether the source has room for len_bytes more than what is dirty. */
 bool cache_dirty_room(struct cache_core *core, struct ls_node *node, uint64_t len_bytes);
 /* With change held: all of it is below, the inode not dirty any more; or not, and the error is
- * noted. The thread's identity is the flusher's afterwards. */
-int cache_clean_locked(struct cache_core *core, struct cinode *inode);
+ * noted. The thread keeps its identity. */
+int cache_clean_locked(struct cache_core *core, struct cinode *inode, bool synced);
 /* The same, without change. */
-int cache_clean(struct cache_core *core, struct cinode *inode);
+int cache_clean(struct cache_core *core, struct cinode *inode, bool synced);
 /* With change held: what is dirty is lost. */
 void cache_discard_locked(struct cache_core *core, struct cinode *inode);
 /* Every inode of core that is dirty now. */

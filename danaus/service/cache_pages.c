@@ -10,6 +10,7 @@
 #include "danaus/service/cache_internal.h"
 
 #define CHUNK_PAGES 256u
+#define LIMBO_PAGES 256u
 #define EVICT_PAGES 64u /* at a time: each time waits for the readers */
 #define PAGE_BYTES  (CACHE_PAGE + sizeof(struct cache_page))
 
@@ -73,7 +74,7 @@ static void free_chunks(struct cache_store *store)
 		free(chunk);
 	}
 	store->free = store->limbo = NULL;
-	store->allocated = store->bytes = 0;
+	store->allocated = store->bytes = store->nlimbo = 0;
 }
 
 void cache_store_free(struct cache_store *store)
@@ -192,6 +193,13 @@ static void inode_free(struct cinode *inode)
 	free(inode);
 }
 
+static void retire(struct cache_store *store, struct cache_page *page)
+{
+	page->next = store->limbo;
+	store->limbo = page;
+	store->nlimbo++;
+}
+
 /* Nobody finds it from here on; who has found it may still look. */
 static void take_out(struct cache_store *store, struct cache_page *page)
 {
@@ -211,8 +219,7 @@ static void take_out(struct cache_store *store, struct cache_page *page)
 	page->inode = NULL;
 	if (page->holds)
 		return;
-	page->next = store->limbo;
-	store->limbo = page;
+	retire(store, page);
 }
 
 void cache_pages_put_dirty(struct cache_store *store, struct cinode *inode, uint64_t index,
@@ -242,8 +249,7 @@ void cache_pages_unhold(struct cache_store *store, struct cache_page *page)
 	if (page->inode) {
 		enqueue(store, page, page->hot);
 	} else {
-		page->next = store->limbo;
-		store->limbo = page;
+		retire(store, page);
 	}
 }
 
@@ -349,7 +355,8 @@ unsigned cache_pages_take(struct cache_store *store, struct cache_page **pages, 
 		}
 		if (got == n)
 			break;
-		if (grow(store))
+		/* Memory that was used just now is warm, and one wait is shared by many pages. */
+		if (store->nlimbo < LIMBO_PAGES && grow(store))
 			continue;
 		if (!store->limbo)
 			evict(store, EVICT_PAGES > n - got ? EVICT_PAGES : n - got);
@@ -357,6 +364,7 @@ unsigned cache_pages_take(struct cache_store *store, struct cache_page **pages, 
 		if (!limbo)
 			break;
 		store->limbo = NULL;
+		store->nlimbo = 0;
 		pthread_mutex_unlock(&store->lock);
 		rcu_wait();
 		pthread_mutex_lock(&store->lock);

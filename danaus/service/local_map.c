@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #define PAGE_BYTES    4096u
@@ -31,10 +32,13 @@ struct local_map {
 static __thread sigjmp_buf *escape; /* of the copy that the thread is in */
 static struct sigaction others;	    /* what SIGBUS did before */
 
-static void on_sigbus(int sig)
+static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
-	if (escape)
+	if (escape) {
+		/* ThreadSanitizer runs handlers with all signals blocked: the next one would kill. */
+		pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
 		siglongjmp(*escape, 1);
+	}
 	sigaction(SIGBUS, &others, NULL); /* not ours: it comes again */
 }
 
@@ -43,11 +47,12 @@ static void catch_sigbus(void)
 {
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	/* The handler jumps out: the signal must not stay blocked. */
-	const struct sigaction action = {.sa_handler = on_sigbus, .sa_flags = SA_NODEFER};
+	const struct sigaction action = {.sa_sigaction = on_sigbus,
+					 .sa_flags = SA_NODEFER | SA_SIGINFO};
 	struct sigaction now;
 
 	pthread_mutex_lock(&lock);
-	if (sigaction(SIGBUS, NULL, &now) == 0 && now.sa_handler != on_sigbus) {
+	if (sigaction(SIGBUS, NULL, &now) == 0 && now.sa_sigaction != on_sigbus) {
 		others = now;
 		sigaction(SIGBUS, &action, NULL);
 	}
