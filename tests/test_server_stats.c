@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What operations are counted as, by door, and that no thread takes its counts along. */
 #include "danaus/server/stats.h"
 
 #include <errno.h>
@@ -46,8 +47,15 @@ static void percentiles_are_within_a_quarter(void **state)
 
 static void an_unknown_operation_is_not_counted(void **state)
 {
+	json_t *before = stats_json(), *after;
+
 	stats_count(DOOR_SHM, WIRE_OP_COUNT, 0, 0, 0);
 	stats_count(DOOR_SHM, 65535, 0, 0, 0);
+	after = stats_json();
+	assert_non_null(after);
+	assert_true(json_equal(before, after));
+	json_decref(before);
+	json_decref(after);
 }
 
 static void *count_writes(void *arg)
