@@ -269,6 +269,22 @@ static bool is_kubernetes(const json_t *annotations)
 	return false;
 }
 
+/* The container that only holds a pod's namespaces open: it has the pod's annotations, and neither
+ * volumes nor room in its cgroup for a service, which the pod's others might share. */
+static bool is_sandbox(const json_t *annotations)
+{
+	static const char *const types[] = {"io.kubernetes.cri.container-type",
+					    "io.kubernetes.cri-o.ContainerType"};
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		const char *type = json_string_value(json_object_get(annotations, types[i]));
+
+		if (type && !strcmp(type, "sandbox"))
+			return true;
+	}
+	return false;
+}
+
 /* A pool that a Kubernetes pod names is one of its namespace: a tenant cannot join another's. */
 static int pool_name(const json_t *annotations, const struct annotations *a, const char *id,
 		     char ret[POOL_NAME_MAX], struct err *err)
@@ -372,7 +388,7 @@ int edit_config(const struct edit_context *c, json_t *config, json_t **ret_spec,
 	if (r < 0)
 		return r;
 	*ret_spec = NULL;
-	if (!a.on || edit_is_done(config))
+	if (!a.on || is_sandbox(annotations) || edit_is_done(config))
 		return 0;
 	if (c->id && id_check(c->id, ID_MAX) < 0)
 		return err_set(err, -EINVAL, "the container's id %.100s is not usable", c->id);

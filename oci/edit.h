@@ -31,8 +31,8 @@ struct edit_context {
 
 /* Edits config in place. *ret_spec is a new reference on what the hooks need (docs/protocol.md,
  * spec.json), with "preload", the content of the container's /etc/ld.so.preload; or NULL when there
- * was nothing to do: no danaus=on, or edited already. On failure config is in an undefined state.
- * Nothing outside of config changes. */
+ * was nothing to do: no danaus=on, a Kubernetes pod's sandbox, or edited already. On failure config
+ * is in an undefined state. Nothing outside of config changes. */
 int edit_config(const struct edit_context *context, json_t *config, json_t **ret_spec,
 		struct err *err);
 

@@ -445,6 +445,26 @@ static void a_kubernetes_pool_is_of_its_namespace(void **state)
 	json_decref(json);
 }
 
+static void a_pods_sandbox_is_left_alone(void **state)
+{
+	static const char *const annotations[] = {
+	    "'danaus': 'on', 'io.kubernetes.cri.container-type': 'sandbox',"
+	    "'io.kubernetes.cri.sandbox-namespace': 'team', 'danaus.pool': 'p'",
+	    "'danaus': 'on', 'io.kubernetes.cri-o.ContainerType': 'sandbox'"};
+
+	for (size_t i = 0; i < sizeof(annotations) / sizeof(annotations[0]); i++) {
+		json_t *json = config_with(annotations[i], "");
+		json_t *copy = json_deep_copy(json), *spec = NULL;
+		struct err err;
+
+		assert_int_equal(edit(json, &spec, &err), 0);
+		assert_null(spec);
+		assert_true(json_equal(json, copy));
+		json_decref(copy);
+		json_decref(json);
+	}
+}
+
 static void an_exec_is_edited_once(void **state)
 {
 	json_t *process = document("{'args': ['ls'], 'capabilities': {'inheritable': ['CAP_KILL'],"
@@ -548,6 +568,7 @@ int main(void)
 	    cmocka_unit_test(a_symlink_in_the_place_of_the_guest_directory_is_refused),
 	    cmocka_unit_test(a_missing_part_is_named),
 	    cmocka_unit_test(a_kubernetes_pool_is_of_its_namespace),
+	    cmocka_unit_test(a_pods_sandbox_is_left_alone),
 	    cmocka_unit_test(an_exec_is_edited_once),
 	    cmocka_unit_test(descriptor_ranges_fit_the_limit),
 	    cmocka_unit_test(preload_is_read_inside_of_the_root),
