@@ -3,6 +3,7 @@
 #include "oci/annotations.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -173,6 +174,20 @@ static const struct annotation *find(const char *key)
 	return NULL;
 }
 
+static int unknown(const char *key, struct err *err)
+{
+	char known[32 * NTABLE] = "";
+	size_t len = 0;
+
+	for (size_t i = 0; i < NTABLE; i++) {
+		const char *name = table[i].name;
+
+		len += snprintf(known + len, sizeof(known) - len, "%s%s%s", i ? ", " : "", name,
+				name[strlen(name) - 1] == '.' ? "NAME" : "");
+	}
+	return err_set(err, -EINVAL, "annotation %.200s is unknown; known are %s", key, known);
+}
+
 static int by_name(const void *a, const void *b)
 {
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -205,10 +220,7 @@ int annotations_parse(const json_t *object, struct annotations *ret, struct err 
 		const char *text = json_string_value(json_object_get(object, keys[i]));
 
 		if (!entry)
-			return err_set(err, -EINVAL,
-				       "annotation %.200s is unknown: danaus.mount, danaus.mount.NAME, "
-				       "danaus.pool, danaus.cpus and danaus.cache are known",
-				       keys[i]);
+			return unknown(keys[i], err);
 		if (!text)
 			return err_set(err, -EINVAL, "annotation %.200s is not a string", keys[i]);
 		r = entry->parse(ret, keys[i], text, err);

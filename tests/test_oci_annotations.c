@@ -74,7 +74,7 @@ static void mistakes_name_the_annotation(void **state)
 	static const struct {
 		const char *key, *value, *says;
 	} rows[] = {
-	    {"danaus.mounts", "x", "unknown"},
+	    {"danaus.mounts", "x", "danaus.mount.NAME, danaus.pool"},
 	    {"danaus.mount.", "/a=local:/b", "unknown"},
 	    {"danaus.", "", "unknown"},
 	    {"danaus.pool", "", "letters"},
