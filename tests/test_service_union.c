@@ -129,6 +129,28 @@ static void inode_numbers_are_unique_and_stay(void **state)
 	uw_close(&w);
 }
 
+static void a_removed_lower_directory_is_empty(void **state)
+{
+	struct ls_node *d, *node;
+	struct union_world w;
+	struct attr attr;
+
+	uw_fresh(&w, "mkdir u/d a/d b/d; echo u > u/d/u; echo a > a/d/a; echo b > b/d/b");
+	uw_open(&w);
+	d = uw_at(&w, "d", &attr);
+	uw_sh("rm -r %s/a/d", w.branches);
+	assert_int_equal(uw_names_count(w.ls, uw_users[0], d), 4); /* ".", "..", u, b */
+	assert_int_equal(ls_lookup(w.ls, uw_users[0], d, "a", &node, &attr), -ENOENT);
+	ls_forget(w.ls, uw_at(&w, "d/b", &attr), 1);
+	assert_int_equal(ls_make(w.ls, uw_users[0], d, "new", S_IFDIR | 0755, 0, 0, NULL, &node, &attr),
+			 0);
+	ls_forget(w.ls, node, 1);
+	assert_int_equal(ls_unlink(w.ls, uw_users[0], d, "new", true), 0);
+	assert_int_equal(ls_unlink(w.ls, uw_users[0], d, "u", false), 0);
+	ls_forget(w.ls, d, 1);
+	uw_close(&w);
+}
+
 static void listings_hold_while_names_change(void **state)
 {
 	struct uw_names *names = calloc(1, sizeof(*names));
@@ -245,6 +267,7 @@ int main(void)
 	    cmocka_unit_test(copies_keep_what_the_file_has),
 	    cmocka_unit_test(chown_to_nobody_takes_the_set_id_bits),
 	    cmocka_unit_test(inode_numbers_are_unique_and_stay),
+	    cmocka_unit_test(a_removed_lower_directory_is_empty),
 	    cmocka_unit_test(listings_hold_while_names_change),
 	    cmocka_unit_test(one_union_writes_a_branch),
 	    cmocka_unit_test(threads_leave_what_the_branches_say),

@@ -137,6 +137,12 @@ static int entry_whiteout(struct union_fs *fs, struct lower dir, const char *nam
 	return union_is_whiteout(&attr);
 }
 
+/* A lower directory that was removed under the union has no entries. */
+static bool removed(const struct union_fs *fs, struct lower dir, int r)
+{
+	return r == -ENOENT && (dir.branch != UPPER || !fs->writable);
+}
+
 static int read_branch(struct union_fs *fs, struct unode *n, struct lower dir,
 		       struct union_list *list)
 {
@@ -150,14 +156,16 @@ static int read_branch(struct union_fs *fs, struct unode *n, struct lower dir,
 	if (!r)
 		r = ls_open(ls, fs->service, dir.node, O_RDONLY | O_DIRECTORY, &file);
 	if (r < 0)
-		return r;
+		return removed(fs, dir, r) ? 0 : r;
 	do {
 		reading.any = false;
 		r = ls_readdir(ls, file, reading.next, add, &reading);
 	} while (!r && reading.any && !list->failed);
 	ls_release(ls, file);
-	if (r < 0 || list->failed)
-		return r < 0 ? r : -ENOMEM;
+	if (list->failed)
+		return -ENOMEM;
+	if (r < 0)
+		return removed(fs, dir, r) ? 0 : r;
 	for (uint32_t i = first; i < list->n; i++) {
 		struct entry *e = &list->entries[i];
 		const char *name = list->names + e->name;
