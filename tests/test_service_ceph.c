@@ -150,6 +150,12 @@ static void what_is_empty_or_endless_ends(void **state)
 			 0);
 	assert_int_equal(ls_getattr(ls, node, file, &attr), 0);
 	assert_int_equal(attr.size, 5);
+	/* the file system's max_file_size, 1 TiB where nobody set it */
+	assert_int_equal(put(ls, file, "x", 1ull << 40), -EFBIG);
+	assert_int_equal(ls_allocate(ls, file, 0, 1ull << 40, 1), -EFBIG);
+	assert_int_equal(ls_allocate(ls, file, 0, 0, 1ull << 41), -EFBIG);
+	assert_int_equal(ls_getattr(ls, node, file, &attr), 0);
+	assert_int_equal(attr.size, 5);
 	ls_release(ls, file);
 	assert_int_equal(ls_unlink(ls, root, top, "empty", false), 0);
 	ls_forget(ls, node, 1);
@@ -513,6 +519,41 @@ static void a_cut_off_client_comes_back(void **state)
 	admin("osd blocklist clear");
 }
 
+/* Who closes after a write hears of its loss, though nothing was synced and nobody else asked. */
+static void a_close_tells_what_was_lost(void **state)
+{
+	struct ls_node *node;
+	struct ls_file *file;
+	struct attr attr;
+	int r = 0;
+
+	if (system("command -v ceph >/dev/null 2>&1") != 0)
+		skip();
+	file = create(ls, top, "closed", 0644, &node);
+	assert_int_equal(ls_flush(ls, file), 0);
+	assert_int_equal(put(ls, file, "lost?", 0), 5);
+	assert_int_equal(ls_flush(ls, file), 0);
+	assert_int_equal(admin("tell mds.0 client evict"), 0);
+	for (unsigned i = 0; !r && i < 600; i++) {
+		struct timespec wait = {0, 100000000};
+
+		r = ls_flush(ls, file);
+		if (!r)
+			nanosleep(&wait, NULL); /* until the client hears of it */
+	}
+	assert_int_equal(r, -EIO);
+	assert_int_equal(ls_flush(ls, file), 0);
+	assert_int_equal(put(ls, file, "after", 0), 5);
+	assert_int_equal(ls_flush(ls, file), 0);
+	assert_int_equal(ls_fsync(ls, file, false), 0);
+	assert_int_equal(ls_getattr(ls, node, file, &attr), 0);
+	assert_int_equal(attr.size, 5);
+	ls_release(ls, file);
+	ls_forget(ls, node, 1);
+	assert_int_equal(ls_unlink(ls, root, top, "closed", false), 0);
+	admin("osd blocklist clear");
+}
+
 /* A service that was killed left a lock; its successor need not wait for the session's timeout. */
 static void a_dead_sessions_locks_are_taken_back(void **state)
 {
@@ -605,6 +646,7 @@ int main(void)
 	    cmocka_unit_test(unions_stack_on_it),
 	    cmocka_unit_test(a_dead_sessions_locks_are_taken_back),
 	    cmocka_unit_test(a_cut_off_client_comes_back),
+	    cmocka_unit_test(a_close_tells_what_was_lost),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

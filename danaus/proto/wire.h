@@ -21,7 +21,7 @@
  * directory `handle`; an empty path means the handle itself.
  *
  * OPEN      target; flags: O_*; mode              -> value: handle; attr
- * CLOSE     handle
+ * CLOSE     handle; it is closed also when an error tells of writes that were lost
  * READ      handle; offset or WIRE_AT_POSITION; size       -> value: bytes, payload
  * WRITE     handle; offset or WIRE_AT_POSITION; piece 1: data; flags: RWF_APPEND -> value: bytes
  * STAT      target; flags: AT_SYMLINK_NOFOLLOW             -> attr

@@ -521,6 +521,7 @@ static const struct libservice_ops ops = {
     .release = cephls_op_release,
     .read = cephls_op_read,
     .write = cephls_op_write,
+    .flush = cephls_op_flush,
     .fsync = cephls_op_fsync,
     .allocate = cephls_op_allocate,
     .seek = cephls_op_seek,

@@ -64,6 +64,13 @@ static int file_open(struct ceph *fs, struct ls_file *file)
 	return 0;
 }
 
+/* A handle whose session was closed by the MDS: its caps, and what was buffered under them, are gone.
+ * That it was opened for the purpose is known. */
+static int64_t stale(int64_t r)
+{
+	return r == -EBADF ? -ESHUTDOWN : r;
+}
+
 static int file_handle(struct ceph *fs, struct ls_file *file, Fh **ret)
 {
 	int r;
@@ -213,6 +220,8 @@ ssize_t cephls_op_read(struct libservice *ls, struct ls_file *file, const struct
 
 	if (offset > INT64_MAX)
 		return -EINVAL;
+	if ((file->flags & O_ACCMODE) == O_WRONLY)
+		return -EBADF;
 	if (is_empty(iov, niov))
 		return 0;
 	do {
@@ -221,7 +230,7 @@ ssize_t cephls_op_read(struct libservice *ls, struct ls_file *file, const struct
 			return r;
 		r = file_handle(fs, file, &fh);
 		if (!r)
-			r = ceph_ll_readv(fs->mount, fh, iov, niov, offset);
+			r = stale(ceph_ll_readv(fs->mount, fh, iov, niov, offset));
 	} while (cephls_leave(fs, &call, r));
 	return data_error(r);
 }
@@ -251,7 +260,7 @@ static ssize_t write_at(struct ceph *fs, struct ls_file *file, Fh *fh, const str
 	}
 	if (!r && !is_empty(iov, niov)) {
 		atomic_store(&file->dirty, true);
-		r = ceph_ll_writev(fs->mount, fh, iov, niov, offset);
+		r = stale(ceph_ll_writev(fs->mount, fh, iov, niov, offset));
 	}
 	if (append)
 		pthread_mutex_unlock(&file->node->append_lock);
@@ -270,6 +279,8 @@ ssize_t cephls_op_write(struct libservice *ls, struct ls_file *file, const struc
 
 	if (offset > INT64_MAX && !append)
 		return -EINVAL;
+	if ((file->flags & O_ACCMODE) == O_RDONLY)
+		return -EBADF;
 	do {
 		r = cephls_enter(fs, &call);
 		if (r < 0)
@@ -279,6 +290,29 @@ ssize_t cephls_op_write(struct libservice *ls, struct ls_file *file, const struc
 			r = atomic_exchange(&file->lost, 0);
 		if (!r)
 			r = write_at(fs, file, fh, iov, niov, offset, append, ret_end);
+	} while (cephls_leave(fs, &call, r));
+	return data_error(r);
+}
+
+int cephls_op_flush(struct libservice *ls, struct ls_file *file)
+{
+	struct ceph *fs = ceph_of(ls);
+	struct ceph_call call = {0};
+	Fh *fh;
+	int r;
+
+	if (!atomic_load(&file->dirty) && !atomic_load(&file->lost))
+		return 0;
+	do {
+		r = cephls_enter(fs, &call);
+		if (r < 0)
+			return r;
+		r = file_handle(fs, file, &fh);
+		if (!r)
+			r = atomic_exchange(&file->lost, 0);
+		/* An allocation of nothing: whether the client may still write, and has room to. */
+		if (!r)
+			r = stale(ceph_ll_fallocate(fs->mount, fh, FALLOC_FL_KEEP_SIZE, 0, 1));
 	} while (cephls_leave(fs, &call, r));
 	return data_error(r);
 }
@@ -307,7 +341,7 @@ int cephls_op_fsync(struct libservice *ls, struct ls_file *file, bool data_only)
 		if (!r) {
 			bool dirty = atomic_exchange(&file->dirty, false);
 
-			r = ceph_ll_fsync(fs->mount, fh, data_only);
+			r = stale(ceph_ll_fsync(fs->mount, fh, data_only));
 			if (r < 0 && dirty)
 				atomic_store(&file->dirty, true);
 		}
@@ -330,6 +364,23 @@ static int hole_end(struct ceph *fs, struct ls_file *file, uint64_t offset, uint
 	return 0;
 }
 
+/* libcephfs minds the file system's max_file_size where it writes, and not where it allocates: asked
+ * by a write that cannot come to pass. */
+static int fits(struct ceph *fs, struct ls_file *file, uint64_t end)
+{
+	Inode *in;
+	Fh *fh;
+	int r = cephls_inode(fs, file->node, &in);
+
+	if (!r)
+		r = ceph_ll_open(fs->mount, in, O_RDONLY, &fh, fs->root_perms);
+	if (r < 0)
+		return r;
+	r = ceph_ll_write(fs->mount, fh, end - 1, 1, "");
+	ceph_ll_close(fs->mount, fh);
+	return r == -EFBIG ? r : 0;
+}
+
 int cephls_op_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
 		     uint64_t len_bytes)
 {
@@ -340,6 +391,8 @@ int cephls_op_allocate(struct libservice *ls, struct ls_file *file, int mode, ui
 
 	if (offset > INT64_MAX || len_bytes > INT64_MAX - offset)
 		return -EFBIG;
+	if ((file->flags & O_ACCMODE) == O_RDONLY)
+		return -EBADF;
 	do {
 		r = cephls_enter(fs, &call);
 		if (r < 0)
@@ -350,8 +403,12 @@ int cephls_op_allocate(struct libservice *ls, struct ls_file *file, int mode, ui
 			if (!r && !len_bytes)
 				continue;
 		}
+		if (!r && len_bytes && !(mode & FALLOC_FL_KEEP_SIZE))
+			r = fits(fs, file, offset + len_bytes);
 		if (!r)
-			r = ceph_ll_fallocate(fs->mount, fh, mode, offset, len_bytes);
+			atomic_store(&file->dirty, true);
+		if (!r)
+			r = stale(ceph_ll_fallocate(fs->mount, fh, mode, offset, len_bytes));
 	} while (cephls_leave(fs, &call, r));
 	return data_error(r);
 }

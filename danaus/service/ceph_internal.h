@@ -164,6 +164,7 @@ ssize_t cephls_op_read(struct libservice *ls, struct ls_file *file, const struct
 		     int niov, uint64_t offset);
 ssize_t cephls_op_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov,
 		      int niov, uint64_t offset, bool append, uint64_t *ret_end);
+int cephls_op_flush(struct libservice *ls, struct ls_file *file);
 int cephls_op_fsync(struct libservice *ls, struct ls_file *file, bool data_only);
 int cephls_op_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
 		     uint64_t len_bytes);

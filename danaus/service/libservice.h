@@ -128,8 +128,8 @@ struct libservice_ops {
 	/* iovecs, because a door's memory need not be in one piece; short counts as read(2). */
 	ssize_t (*read)(struct libservice *ls, struct ls_file *file, const struct iovec *iov,
 			int niov, uint64_t offset);
-	/* append: write at the end whatever offset says, atomically also against other hosts where
-	 * the storage is shared; *ret_end is the position after the last byte written. */
+	/* append: write at the end whatever offset says, in one step among all writes through this
+	 * libservice; against others where the storage can; *ret_end is the position after the last byte written. */
 	ssize_t (*write)(struct libservice *ls, struct ls_file *file, const struct iovec *iov,
 			 int niov, uint64_t offset, bool append, uint64_t *ret_end);
 	/* Optional: a program that wrote through this file, which several may share, closes it. What
