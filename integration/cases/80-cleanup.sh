@@ -58,11 +58,28 @@ out=$(timeout 20 podman exec service ls /data 2>&1) && fail "ls went through wit
 down service
 until_true "after kill -9 of the service" 20 gone
 
-begin stuck # one whose threads wait for its own kernel face when it dies: they cannot end by themselves
+# One whose threads wait for its own kernel face when it dies: they cannot end by themselves. Its face's
+# threads are held back when they answer, until it is one of its own that waits.
+begin stuck
 service=$(pgrep -x danausd)
-kill -STOP "$service"
-until_true "it has stopped" 10 grep -q '^State:.T' "/proc/$service/status"
-kill -KILL "$service"
+threads() { # CALL WAITS-FOR: one of its threads in that call (a number)
+	for t in /proc/"$service"/task/*; do
+		if grep -Eq "^($1) " "$t/syscall" && grep -Eq "$2" "$t/wchan"; then return 0; fi
+	done 2> /dev/null
+	return 1
+}
+caught() {
+	strace -f -o "$CASE_DIR/trace" -p "$service" -P /dev/fuse -e trace=writev -e inject=writev:delay_enter=100s &
+	tracer=$!
+	until_true "an answer that is held back" 20 threads 20 ptrace_stop
+	threads '295|296' 'request_wait_answer|fuse_simple_request|folio_wait' && return # preadv, pwritev
+	kill "$tracer"
+	wait "$tracer"
+	return 1
+}
+until_true "a thread of the service waits for its own face" 60 caught
+kill -KILL "$service" "$tracer" # in this order: nobody is let go in between
+wait "$tracer" || true
 until_true "its end" 20 sh -c '! pgrep -x danausd'
 down stuck
 until_true "after kill -9 of a service in the middle of its work" 20 gone
