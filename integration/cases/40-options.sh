@@ -4,7 +4,8 @@
 # seconds: 240
 . "$LIB/case.sh"
 
-check='echo w > /data/f-$$ && cat /data/f-$$ && rm /data/f-$$ && ls /data | wc -l'
+check='echo w > /data/f-$$ && cat /data/f-$$ && [ "$(stat -c %u:%g /data/f-$$)" = "$(id -u):$(id -g)" ] &&
+	rm /data/f-$$ && ls /data | wc -l'
 try() { # NAME OPTIONS...: on both images
 	local name=$1 data i; shift
 	for i in $IMAGE_SMALL $IMAGE_FULL; do

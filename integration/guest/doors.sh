@@ -129,5 +129,20 @@ if [ "${1:-}" = map ]; then
 		for k in $kinds; do expect "$k" "map 200 $k" ok; done
 		all "pread 100 $((${#w} + 2))" "[$w]"
 	done
+	echo "== mappings that stay"
+	all hold ok
+	for w in $kinds; do # what nobody has synced is read, what is written is there
+		len=$((${#w} + 2))
+		expect "$w" "poke 300 {$w}" ok
+		all "pread 300 $len" "{$w}"
+		all "peek 300 $len" "{$w}"
+		expect "$w" "pwrite 301 =" 1
+		all "peek 300 3" "{=${w:1:1}"
+		expect "$w" "truncate 8192" ok
+		expect "$w" "truncate 4096" ok
+		all "peek 300 3" "{=${w:1:1}"
+	done
+	all drop ok
+	all "pread 300 4" "{=o}"
 fi
 echo "all agree"

@@ -13,6 +13,10 @@
  *   unlock START LEN
  *   close
  *   map OFFSET TEXT      through a shared mapping of it; "ok"
+ *   hold                 a shared mapping of all of it that stays; "ok"
+ *   poke OFFSET TEXT     into that mapping, and no more; "ok"
+ *   peek OFFSET LENGTH   from that mapping
+ *   drop                 the mapping; "ok"
  *   append PATH TEXT     open O_APPEND, write, close; the count
  *   cat PATH             the content
  *   stat PATH            "SIZE NLINK"
@@ -32,6 +36,8 @@
 
 static int fd = -1;
 static char answer[65536];
+static char *held;
+static size_t held_bytes;
 
 static const char *error_name(int e)
 {
@@ -96,6 +102,23 @@ static const char *map(const char *offset, const char *what)
 		return error_name(errno);
 	memcpy(p + atoll(offset), what, strlen(what));
 	return done(msync(p, st.st_size, MS_SYNC) < 0 ? -1 : munmap(p, st.st_size));
+}
+
+static const char *hold(void)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return error_name(errno);
+	held_bytes = st.st_size;
+	held = mmap(NULL, held_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	return done(held == MAP_FAILED ? -1 : 0);
+}
+
+static const char *peek(size_t offset, size_t len)
+{
+	memcpy(answer, held + offset, len);
+	return text(len);
 }
 
 static const char *append(const char *path, const char *what)
@@ -190,6 +213,16 @@ static const char *act(const char *verb, char *a, char *b)
 		return done(close(fd));
 	if (!strcmp(verb, "map"))
 		return map(a, b);
+	if (!strcmp(verb, "hold"))
+		return hold();
+	if (!strcmp(verb, "poke")) {
+		memcpy(held + atoll(a), b, strlen(b));
+		return "ok";
+	}
+	if (!strcmp(verb, "peek"))
+		return peek(atoll(a), atoll(b));
+	if (!strcmp(verb, "drop"))
+		return done(munmap(held, held_bytes));
 	if (!strcmp(verb, "append"))
 		return append(a, b);
 	if (!strcmp(verb, "cat"))

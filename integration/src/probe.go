@@ -15,6 +15,7 @@ import (
 )
 
 var file *os.File
+var held []byte
 
 func name(err error) string {
 	for {
@@ -76,13 +77,17 @@ func lock(kind int16, start, length string) string {
 	return done(syscall.FcntlFlock(file.Fd(), syscall.F_SETLK, &l))
 }
 
-func mapped(offset int64, what string) string {
+func mapAll() ([]byte, error) {
 	st, err := file.Stat()
 	if err != nil {
-		return name(err)
+		return nil, err
 	}
-	p, err := syscall.Mmap(int(file.Fd()), 0, int(st.Size()),
+	return syscall.Mmap(int(file.Fd()), 0, int(st.Size()),
 		syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+}
+
+func mapped(offset int64, what string) string {
+	p, err := mapAll()
 	if err != nil {
 		return name(err)
 	}
@@ -149,6 +154,17 @@ func act(verb, a, b string) string {
 		return done(file.Close())
 	case "map":
 		return mapped(num(a), b)
+	case "hold":
+		p, err := mapAll()
+		held = p
+		return done(err)
+	case "poke":
+		copy(held[num(a):], b)
+		return "ok"
+	case "peek":
+		return text(held[num(a):num(a)+num(b)], nil)
+	case "drop":
+		return done(syscall.Munmap(held))
 	case "append":
 		return appendTo(a, b)
 	case "cat":
