@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Write-back: what is dirty, when it goes below and how, and what becomes of its errors. Owns the
- * store's flusher thread and its list of dirty inodes. Called by any thread; the flusher and
- * whoever needs an inode clean (fsync, a truncate) write with cinode.flush held, so pages of one
- * inode never overtake each other. */
+/* Write-back: what is dirty, how it goes below, and what becomes of its errors. Owns the store's
+ * list of dirty inodes. Called by any thread; the flusher (cache_flusher.c) and whoever needs an
+ * inode clean (fsync, a truncate) write with cinode.flush held, so pages of one inode never
+ * overtake each other. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,7 +121,7 @@ static void dirty_end(struct cache_core *core, struct cinode *inode, const struc
 
 /* The modification time is that of the program's write, not ours; one that is a moment later alone
  * is not worth a change of the inode in each fsync: cache_show() knows better. */
-void cache_settle(struct cache_core *core, struct cinode *inode)
+void cache_settle(struct cache_core *core, struct cinode *inode, bool synced)
 {
 	struct attr set = {.mtime = inode->wrote_at}, attr;
 	struct ls_node *lower = inode->file->node->lower;
@@ -130,7 +130,7 @@ void cache_settle(struct cache_core *core, struct cinode *inode)
 			 : (attr.mtime.tv_sec - set.mtime.tv_sec) * (int64_t)NS_PER_S +
 			       attr.mtime.tv_nsec - set.mtime.tv_nsec;
 
-	if (!r && (late < 0 || late > MOMENT_NS))
+	if (!r && (late < 0 || late > (synced ? MOMENT_NS : 0)))
 		r = ls_setattr(core->next, cred_root(), lower, NULL, ATTR_MTIME, &set, &attr);
 	if (r < 0)
 		r = ls_getattr(core->next, lower, NULL, &attr);
@@ -334,7 +334,7 @@ int cache_clean_locked(struct cache_core *core, struct cinode *inode, bool synce
 	pthread_mutex_lock(&inode->flush);
 	r = cache_write_dirty(core, inode, synced);
 	if (!r)
-		cache_settle(core, inode);
+		cache_settle(core, inode, synced);
 	else
 		cache_note_error(core->store, inode, r, false);
 	pthread_mutex_unlock(&inode->flush);

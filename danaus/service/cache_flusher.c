@@ -28,7 +28,7 @@ static void flush_turn(struct cache_core *core, struct cinode *inode)
 		if (cache_is_dirty(core, inode)) {
 			pthread_mutex_lock(&inode->flush);
 			if (!inode->ndirty) {
-				cache_settle(core, inode);
+				cache_settle(core, inode, false);
 				clean = true;
 			}
 			pthread_mutex_unlock(&inode->flush);

@@ -278,7 +278,7 @@ int cache_write_dirty(struct cache_core *core, struct cinode *inode, bool synced
 /* own: of the flusher's, which counts its failures. */
 void cache_note_error(struct cache_store *store, struct cinode *inode, int error, bool own);
 /* With change and flush held, no page being dirty: the inode is not dirty any more. */
-void cache_settle(struct cache_core *core, struct cinode *inode);
+void cache_settle(struct cache_core *core, struct cinode *inode, bool synced);
 /* With change held: what is dirty is lost, and the log says so. */
 void cache_give_up(struct cache_core *core, struct cinode *inode);
 /* With file's inode's change held, the inode not being dirty: it is from here on. */

@@ -25,23 +25,32 @@ static const struct stack_source source_of_local = {.name = "local", .path = "/"
 static const struct stack_source source_of_cache = {
     .name = "cache", .nlower = 1, .lower = {(struct stack_source *)&source_of_local}};
 
-static inline void cw_start(struct cache_world *w, uint64_t budget)
+/* In a new directory in base. */
+static inline void cw_start_on(struct cache_world *w, const char *base,
+			       const struct stack_source *source, uint64_t budget)
 {
 	struct stack_limits limits = {0};
 	struct err err = {""};
 
 	memset(w, 0, sizeof(*w));
 	w->fds = env_count_fds();
-	env_mkdir(w->dir);
+	snprintf(w->dir, sizeof(w->dir), "%s/danaus-test-XXXXXX", base);
+	assert_non_null(mkdtemp(w->dir));
+	assert_int_equal(chmod(w->dir, 0777), 0);
 	assert_int_equal(cache_store_new(budget, &w->store), 0);
 	assert_int_equal(local_new(w->dir, &w->lower, &err), 0);
 	assert_int_equal(fault_new(w->lower, &w->plan, &w->lower), 0);
 	w->lower->cacheable = true; /* as local is */
 	w->store->check_ns = UINT64_MAX / 4;
 	limits.caches = w->store;
-	assert_int_equal(cache_open(&source_of_cache, &limits, &w->lower, &w->ls, &err), 0);
+	assert_int_equal(cache_open(source, &limits, &w->lower, &w->ls, &err), 0);
 	w->cred = cred_root();
 	assert_int_equal(ls_root(w->ls, &w->root, &w->attr), 0);
+}
+
+static inline void cw_start(struct cache_world *w, uint64_t budget)
+{
+	cw_start_on(w, env_base(), &source_of_cache, budget);
 }
 
 static inline void cw_stop(struct cache_world *w)
