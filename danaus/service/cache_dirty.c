@@ -470,7 +470,7 @@ static int flush_core(struct cache_core *core, bool last_time)
 		int r;
 
 		pthread_mutex_lock(&inode->change);
-		r = cache_clean_locked(core, inode, !last_time);
+		r = cache_clean_locked(core, inode, false);
 		if (r < 0 && last_time)
 			cache_give_up(core, inode);
 		pthread_mutex_unlock(&inode->change);
