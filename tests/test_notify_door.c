@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The door end to end: a child under the filter, its listener served by this process over the real
  * vfs, the local libservice and, where it can be mounted, the kernel face. argv[1] is a static
- * program (lib/filecalls.c) whose output must be the same on a plain directory. With argv[2] the
- * kernel face is mounted too: by hand, because a process that crashes while it serves its own FUSE
- * mount cannot end. */
+ * program (lib/filecalls.c) whose output must be the same on a plain directory, argv[2] another
+ * (lib/crowd.c). With argv[3] the kernel face is mounted too: by hand, because a process that crashes
+ * while it serves its own FUSE mount cannot end. */
 #include "danaus/notify/notify.h"
 
 #include <errno.h>
@@ -45,7 +45,7 @@
 
 static char root_dir[] = "/tmp/test-notify-XXXXXX";
 static char source[48], plain[48], mounted[48]; /* in root_dir */
-static const char *filecalls;
+static const char *filecalls, *crowd;
 static bool with_face, have_face;
 
 static struct pool pool;
@@ -524,6 +524,10 @@ static void the_guard_finds_the_calls_in_progress(void **state)
 
 	assert_int_equal(pipe(pipes), 0);
 	assert_int_equal(pipe(pipes + 2), 0);
+	if (with_face && container.volumes[1].face) {
+		assert_int_equal(hear(fds, 1).kind, GUARD_FACE);
+		close(fds[0]);
+	}
 	holder = start(hold_lock, pipes);
 	assert_int_equal(read(pipes[0], &c, 1), 1);
 	assert_int_equal(hear(others, 2).kind, GUARD_LISTENER);
@@ -572,6 +576,17 @@ static void without_a_guard_the_door_goes_on(void **state)
 	assert_int_equal(finish(start(bad_memory, NULL)), 0);
 	close(guard[1]);
 	assert_int_equal(finish(start(bad_memory, NULL)), 0);
+}
+
+static int exec_crowd(void *arg)
+{
+	execl(crowd, "crowd", UNSERVED, (char *)NULL);
+	return 127;
+}
+
+static void one_users_calls_leave_room_for_others(void **state)
+{
+	assert_int_equal(finish(start(exec_crowd, NULL)), 0);
 }
 
 static int busy_threads(void *arg)
@@ -636,13 +651,15 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(programs_killed_in_mid_call_do_no_harm),
 	    cmocka_unit_test(only_listeners_are_served),
 	    cmocka_unit_test(listeners_have_a_limit),
+	    cmocka_unit_test(one_users_calls_leave_room_for_others),
 	};
 
-	if (argc < 2 || geteuid()) {
-		puts("needs root and the program to run");
+	if (argc < 3 || geteuid()) {
+		puts("needs root and the programs to run");
 		return 77;
 	}
 	filecalls = argv[1];
-	with_face = argc > 2;
+	crowd = argv[2];
+	with_face = argc > 3;
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -49,7 +49,7 @@ int64_t sys_exec(struct call *call)
 	int64_t r;
 	int fd = -1;
 
-	if (memory_string(call->tid, call->arg[0], path, sizeof(path)) > 0)
+	if (!call->crowded && memory_string(call->tid, call->arg[0], path, sizeof(path)) > 0)
 		fd = path_descriptor(path, 0, &rest);
 	if (fd >= 0 && !*rest && (r = descriptor_to_kernel(call, fd)))
 		return r;

@@ -38,6 +38,7 @@ struct call {
 	uint64_t bytes;	       /* moved, for the statistics */
 	bool blocking;	       /* counted as such */
 	bool served;	       /* the door did it, not the kernel */
+	bool crowded;	       /* its user has too many in progress: read no memory of his */
 };
 
 /* Lazily made memory of one receiver thread; every buffer is used by one call at a time. */

@@ -34,19 +34,39 @@ static bool field(const char *text, const char *name, int base, uint64_t *ret)
 	return true;
 }
 
-static bool read_masks(pid_t tid, struct masks *ret)
+static bool read_status(pid_t tid, char *text, size_t cap_bytes)
 {
-	char path[48], text[4096];
-	uint64_t threads;
+	char path[48];
 	CLEANUP_FD int fd = -1;
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", tid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	n = fd < 0 ? -1 : read(fd, text, cap_bytes - 1);
 	if (n <= 0)
 		return false;
 	text[n] = '\0';
+	return true;
+}
+
+bool signals_user(pid_t tid, uid_t *ret)
+{
+	char text[4096];
+	uint64_t uid;
+
+	if (!read_status(tid, text, sizeof(text)) || !field(text, "\nUid:", 10, &uid))
+		return false;
+	*ret = (uid_t)uid;
+	return true;
+}
+
+static bool read_masks(pid_t tid, struct masks *ret)
+{
+	char text[4096];
+	uint64_t threads;
+
+	if (!read_status(tid, text, sizeof(text)))
+		return false;
 	if (!field(text, "\nThreads:", 10, &threads) || !field(text, "\nSigPnd:", 16, &ret->thread) ||
 	    !field(text, "\nShdPnd:", 16, &ret->process) ||
 	    !field(text, "\nSigBlk:", 16, &ret->blocked) ||

@@ -13,6 +13,8 @@ bool signals_pending(pid_t tid);
  * is sure to be taken by this thread, so that SA_RESTART and stop/continue behave; -EINTR
  * otherwise; 0 when there is no such signal (any more): the call goes on. */
 int64_t signals_interrupted(pid_t tid);
+/* The thread's real user, as the host has it. False: it is gone. */
+bool signals_user(pid_t tid, uid_t *ret);
 
 /* The signal that takes one of the door's own threads out of a system call; its handler does
  * nothing. */

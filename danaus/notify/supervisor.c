@@ -39,6 +39,7 @@
 
 #define LISTENERS_MAX  256 /* per container: each podman exec brings one */
 #define RECEIVERS_MAX  GUARD_RECEIVERS /* per listener */
+#define CROWD	       (RECEIVERS_MAX / 2) /* calls of one user's in progress there: no more */
 #define STACK_BYTES    (512u << 10)
 #define TICK_NS	       1000000
 #define TICKS_TO_SLEEP 8  /* so many without a call in progress, each twice as long as the last, */
@@ -67,7 +68,9 @@ struct receiver {
 	_Atomic uint64_t id;
 	_Atomic pid_t tid;
 	atomic_bool cancel;
-	uint64_t looked; /* the monitor's */
+	uint64_t looked; /* the monitor's, and these: when the call began whose user is known */
+	uint64_t user_since;
+	uid_t user;
 	struct scratch *scratch;
 	struct guard_call *ledger; /* its place in the listener's */
 };
@@ -82,6 +85,7 @@ struct listener {
 	_Atomic uint32_t permits; /* futex: parked receivers that may go on */
 	atomic_int parked;
 	atomic_bool ended; /* its last process is gone, or the door stops */
+	_Atomic int64_t crowd; /* a user who has CROWD calls in progress; -1: none */
 	/* The monitor's, and door->lock's. */
 	struct receiver *receivers;
 	unsigned nreceivers, nblocked; /* threads; calls that may sleep without an end */
@@ -235,6 +239,31 @@ static int64_t continue_from(struct call *call)
 	return CALL_CONTINUE;
 }
 
+static bool is_of_crowd(const struct listener *listener, pid_t tid)
+{
+	int64_t crowd = atomic_load_explicit(&listener->crowd, memory_order_relaxed);
+	uid_t user;
+
+	return crowd >= 0 && signals_user(tid, &user) && user == crowd;
+}
+
+/* Without a look at the program's memory, which may be on a FUSE mount of its own: the kernel walks
+ * paths itself. */
+static int64_t serve_crowd(struct call *call, int index)
+{
+	const struct guard_ledger *ledger = call->receiver->listener->ledger.shared;
+	unsigned descriptors = (unsigned)call->nr < GUARD_CALLS ? ledger->descriptors[call->nr] : 0;
+	enum call_when when = call->row->when;
+
+	call->crowded = true;
+	if (when == WHEN_STATE || when == WHEN_STATE_AT0 || when == WHEN_FSIZE0 || when == WHEN_FSIZE1)
+		return handlers[index](call);
+	for (unsigned i = 0; i < 6; i++)
+		if ((descriptors >> i & 1) && (int)call->arg[i] >= ledger->fd_base)
+			return -ENOMEM;
+	return CALL_CONTINUE;
+}
+
 static void serve(struct receiver *receiver, const struct seccomp_notif *request)
 {
 	struct listener *listener = receiver->listener;
@@ -267,7 +296,8 @@ static void serve(struct receiver *receiver, const struct seccomp_notif *request
 		door_settle(door, call.tid);
 	/* A caller outside of the service's pid namespace has no number here. */
 	if (call.row && call.tid > 0)
-		result = handlers[index](&call);
+		result = is_of_crowd(listener, call.tid) ? serve_crowd(&call, index)
+							 : handlers[index](&call);
 	while (result == -EINTR && atomic_exchange(&receiver->cancel, false) &&
 	       !atomic_load(&listener->ended)) {
 		result = signals_interrupted(call.tid);
@@ -375,11 +405,50 @@ static void look_after(struct receiver *receiver, uint64_t since)
 /* What a tick found: calls in progress that are young or wait for a thread; only long ones. */
 enum { TICK_LONG = 1, TICK_BUSY = 3 };
 
+static int by_user(const void *a, const void *b)
+{
+	uid_t x = *(const uid_t *)a, y = *(const uid_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* So that no user takes all of a listener's receivers: reading his memory may wait for as long as
+ * he likes. */
+static void find_crowd(struct listener *listener, unsigned calls)
+{
+	uid_t users[RECEIVERS_MAX];
+	int64_t crowd = -1;
+	unsigned n = 0, run = 0;
+
+	for (struct receiver *r = calls < CROWD ? NULL : listener->receivers; r; r = r->next) {
+		uint64_t since = atomic_load_explicit(&r->since, memory_order_acquire);
+
+		if (since && r->user_since != since) {
+			if (!signals_user(atomic_load(&r->tid), &r->user))
+				continue;
+			r->user_since = since;
+		}
+		if (since)
+			users[n++] = r->user;
+	}
+	qsort(users, n, sizeof(users[0]), by_user);
+	for (unsigned i = 0; i < n && crowd < 0; i++) {
+		run = i && users[i] == users[i - 1] ? run + 1 : 1;
+		if (run == CROWD)
+			crowd = users[i];
+	}
+	if (crowd >= 0 && crowd != atomic_load(&listener->crowd))
+		log_limited(LOG_WARN, "container %s: user %lld has %u system calls in progress: no more"
+				      " of his are served", listener->door->container->id,
+			    (long long)crowd, CROWD);
+	atomic_store(&listener->crowd, crowd);
+}
+
 static unsigned listener_tick(struct listener *listener, int ncpus)
 {
 	struct pollfd p = {.fd = listener->fd, .events = POLLIN};
 	int want = atomic_load(&listener->want);
-	unsigned busy = 0, waiting, looks = 0;
+	unsigned busy = 0, waiting, looks = 0, calls = 0;
 	uint64_t now = stats_now();
 
 	for (struct receiver *r = listener->receivers; r; r = r->next) {
@@ -387,6 +456,7 @@ static unsigned listener_tick(struct listener *listener, int ncpus)
 
 		if (!since)
 			continue;
+		calls++;
 		if (now < since + LONG_CALL_NS) {
 			busy = TICK_BUSY;
 			continue;
@@ -397,6 +467,8 @@ static unsigned listener_tick(struct listener *listener, int ncpus)
 		r->looked = now;
 		look_after(r, since);
 	}
+	if (calls >= CROWD || atomic_load(&listener->crowd) >= 0)
+		find_crowd(listener, calls);
 	waiting = poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
 	if (waiting && atomic_load(&listener->receiving) == 0)
 		listener_more(listener);
@@ -558,6 +630,7 @@ int notify_serve(struct container *container, int fd)
 	listener->door = door;
 	listener->fd = fd;
 	atomic_store(&listener->want, 1);
+	atomic_store(&listener->crowd, -1);
 	pthread_mutex_lock(&door->lock);
 	for (struct listener *l = door->listeners; l; l = l->next)
 		listeners++;
