@@ -4,6 +4,7 @@
 
 #include <linux/magic.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -209,6 +210,65 @@ static void a_file_that_was_cut_grows_again(void **state)
 	stop(&w);
 }
 
+/* A file that others make longer while somebody writes behind its end, in its last page. */
+#define GROWS 1500
+struct growth {
+	struct world w;
+	atomic_int begun, ended; /* rounds; asked in turns: a thread that sleeps is too late */
+};
+
+static void wait_for(const atomic_int *round, int value)
+{
+	while (atomic_load(round) != value)
+		sched_yield();
+}
+
+static void *grower(void *arg)
+{
+	struct growth *g = arg;
+	struct attr longer = {.size = 2 * PAGE}, attr;
+	int r = 0;
+
+	for (int i = 1; i <= GROWS; i++) {
+		wait_for(&g->begun, i);
+		r |= i % 2 ? ls_allocate(g->w.ls, g->w.file, 0, 0, 2 * PAGE)
+			   : ls_setattr(g->w.ls, g->w.su, g->w.node, g->w.file, ATTR_SIZE, &longer,
+					&attr);
+		atomic_store(&g->ended, i);
+	}
+	return r ? "grow" : NULL;
+}
+
+static void a_file_that_grows_meanwhile_has_it(void **state)
+{
+	static struct growth g;
+	struct attr shorter = {.size = 100}, attr;
+	pthread_t thread;
+	void *result;
+
+	start(&g.w, false, O_RDWR);
+	warm(&g.w, 0);
+	atomic_init(&g.begun, 0);
+	atomic_init(&g.ended, 0);
+	assert_int_equal(pthread_create(&thread, NULL, grower, &g), 0);
+	for (int i = 1; i <= GROWS; i++) {
+		assert_int_equal(ls_setattr(g.w.ls, g.w.su, g.w.node, g.w.file, ATTR_SIZE, &shorter,
+					    &attr),
+				 0);
+		/* the tick's write(2) */
+		assert_int_equal(put(&g.w, "0123456789", 10, 0), 10);
+		atomic_store(&g.begun, i);
+		for (volatile int spin = 0; spin < i * 37 % 3000; spin++)
+			;
+		assert_int_equal(put(&g.w, "abcdefghij", 10, 200), 10);
+		wait_for(&g.ended, i);
+		host_has(&g.w, 200, "abcdefghij", 10);
+	}
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_null(result);
+	stop(&g.w);
+}
+
 static void a_hole_on_a_full_disk_is_enospc(void **state)
 {
 	char block[PAGE] = {0}, other[80];
@@ -367,6 +427,7 @@ int main(void)
 	    cmocka_unit_test(an_mtime_that_was_set_does_not_stay),
 	    cmocka_unit_test(a_write_takes_the_set_id_bits),
 	    cmocka_unit_test(a_file_that_was_cut_grows_again),
+	    cmocka_unit_test(a_file_that_grows_meanwhile_has_it),
 	    cmocka_unit_test(a_hole_on_a_full_disk_is_enospc),
 	    cmocka_unit_test(a_file_for_writing_only_is_written_as_ever),
 	    cmocka_unit_test(who_watches_hears_of_each),

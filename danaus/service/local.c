@@ -301,9 +301,12 @@ static int local_setattr(struct libservice *ls, const struct cred *cred, struct 
 		if (attr->size > INT64_MAX)
 			return -EINVAL;
 		snprintf(path, sizeof(path), "/proc/self/fd/%s", name);
+		pthread_mutex_lock(&node->write_lock);
 		r = file ? ftruncate(file->fd, attr->size) : truncate(path, attr->size);
+		r = r < 0 ? -errno : 0;
+		pthread_mutex_unlock(&node->write_lock);
 		if (r < 0)
-			return -errno;
+			return r;
 	}
 	if (set & (ATTR_UID | ATTR_GID) || !set) {
 		uid_t uid = set & ATTR_UID ? attr->uid : (uid_t)-1;

@@ -214,9 +214,15 @@ int local_fsync(struct libservice *ls, struct ls_file *file, bool data_only)
 int local_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
 		   uint64_t len_bytes)
 {
+	int r;
+
 	if (offset > INT64_MAX || len_bytes > INT64_MAX)
 		return -EINVAL;
-	return fallocate(file->fd, mode, offset, len_bytes) < 0 ? -errno : 0;
+	/* A file that grows while a write goes through its mapping could lose that (local_map.h). */
+	pthread_mutex_lock(&file->node->write_lock);
+	r = fallocate(file->fd, mode, offset, len_bytes) < 0 ? -errno : 0;
+	pthread_mutex_unlock(&file->node->write_lock);
+	return r;
 }
 
 int64_t local_seek(struct libservice *ls, struct ls_file *file, uint64_t offset, int whence)

@@ -214,8 +214,8 @@ bool local_map_write(const struct local *local, struct ls_file *file, const void
 		if (!(map->written[page / 64] & page_bit(page)))
 			return false;
 	}
-	/* What lies beyond the end of the file in its last page is lost: so its size is asked for
-	 * after the copy, whoever has cut it. */
-	return copy(map->at + offset, data, len_bytes) && fstat(file->fd, &st) == 0 &&
-	       (uint64_t)st.st_size >= end;
+	/* What lies beyond the end of the file in its last page is lost, also when the file grows
+	 * before the copy ends. Who cuts it from here on does so after this write. */
+	return fstat(file->fd, &st) == 0 && (uint64_t)st.st_size >= end &&
+	       copy(map->at + offset, data, len_bytes);
 }
