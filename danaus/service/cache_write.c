@@ -249,9 +249,9 @@ static bool may_stay(struct cache_core *core, struct ls_file *file, uint64_t off
 {
 	struct cinode *inode = file->node->inode;
 
-	return inode->plain && !file->direct && !file->appends && !inode->watched && !atomic_load(&core->watched) &&
-	       (append || offset < SIZE_MAX_BYTES) && len <= IO_BYTES_MAX &&
-	       cache_dirty_room(core, file->node, len) &&
+	return inode->plain && !file->direct && !file->appends && !inode->watched &&
+	       !atomic_load(&core->watched) && (append || offset < SIZE_MAX_BYTES) &&
+	       len <= IO_BYTES_MAX && cache_dirty_room(core, file->node, len) &&
 	       (cache_is_dirty(core, inode) || !cache_dirty_begin(core, file));
 }
 
