@@ -71,11 +71,11 @@ passed=0 failed=0 skipped=0 unsteady=() failures=() times=()
 
 step_packages() { packages_install; }
 step_build() { build_default && install_private; }
-units() { # NAME DIR MULTIPLIER: in a sandbox, whose watchdog ends what hangs on its own FUSE mount
+units() { # NAME DIR MULTIPLIER [SUITE]: in a sandbox, whose watchdog ends what hangs on its own FUSE mount
 	DANAUS_HYBRID=1 SANDBOX_SECONDS=$((300 * $3)) sandbox "$1" \
-		meson test -C "$2" --no-rebuild --suite unit --print-errorlogs --timeout-multiplier "$3"
+		meson test -C "$2" --no-rebuild --suite unit ${4:+--suite $4} --print-errorlogs --timeout-multiplier "$3"
 }
-step_unit() { units unit "$work/build" 1; }
+step_unit() { units unit "$work/build" 1 service; }
 sanitized() { # NAME OPTIONS: builds and runs the units
 	local name=$1 dir=$work/build-$1; shift
 	[ -d "$dir" ] || meson setup "$dir" "$SRC" -Db_lundef=false -Dbuildtype=debug -Doptimization=1 "$@" || return
