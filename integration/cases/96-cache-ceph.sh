@@ -34,3 +34,7 @@ for n in 1 2 3 4 5 6; do
 	eq "what the other host wrote" "$(pod exec $to cat /data/f)" "number $n"
 done
 down h1 h2
+prints "within a second of the last look" '^they agree$' timeout 150 python3 "$LIB/../guest/hosts.py" opens \
+	podman --runtime "$RUNTIME" run --rm -i --cgroup-parent "$CASE_CGROUP" --annotation danaus=on \
+	--annotation "danaus.mount=/data=$own;id=tenant-a" -v "$LIB/../guest/hosts.py:/hosts.py:ro" \
+	$IMAGE_FULL python3 /hosts.py agent /data

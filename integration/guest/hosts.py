@@ -3,6 +3,8 @@
 
 hosts.py agent DIR: does what the lines of its input say and answers in one line.
 hosts.py drive COMMAND...: starts COMMAND twice, as agents, and checks what each sees of the other.
+hosts.py opens COMMAND...: only that each reads at its next open what the other has closed; this at once,
+also where each has a cache.
 
 Data and locks are coherent at once; names and attributes within a second, for which is waited."""
 import fcntl
@@ -116,6 +118,25 @@ def soon(what, ask, wanted):
         time.sleep(0.05)
 
 
+def end(*hosts):
+    for host in hosts:
+        host.process.stdin.close()
+        assert host.process.wait() == 0
+    print("they agree")
+
+
+def opens(command):
+    a, b = Host(command), Host(command)
+    a("put", "same", "number 000")
+    for i in range(1, 60):
+        writer, reader = (a, b) if i % 2 else (b, a)
+        for n in i - 1, i:
+            if n == i:
+                writer("put", "same", f"number {n:03d}")
+            assert (got := reader("whole", "same")) == f"number {n:03d}", (i, n, got)
+    end(a, b)
+
+
 def drive(command):
     a, b = Host(command), Host(command)
     # open files of both: each write is seen by the other's next read
@@ -159,10 +180,10 @@ def drive(command):
     soon("a replaced name", lambda: a("whole", "new"), "over it")
     assert b("read", "o") == "moved"
     print("names follow")
-    for host in a, b:
-        host.process.stdin.close()
-        assert host.process.wait() == 0
-    print("they agree")
+    end(a, b)
 
 
-agent(sys.argv[2]) if sys.argv[1] == "agent" else drive(sys.argv[2:])
+if sys.argv[1] == "agent":
+    agent(sys.argv[2])
+else:
+    {"drive": drive, "opens": opens}[sys.argv[1]](sys.argv[2:])
