@@ -216,6 +216,11 @@ bool local_map_write(const struct local *local, struct ls_file *file, const void
 	}
 	/* What lies beyond the end of the file in its last page is lost, also when the file grows
 	 * before the copy ends. Who cuts it from here on does so after this write. */
-	return fstat(file->fd, &st) == 0 && (uint64_t)st.st_size >= end &&
-	       copy(map->at + offset, data, len_bytes);
+	if (fstat(file->fd, &st) < 0 || (uint64_t)st.st_size < end)
+		return false;
+	if (copy(map->at + offset, data, len_bytes))
+		return true;
+	for (uint64_t page = offset / PAGE_BYTES; page <= (end - 1) / PAGE_BYTES; page++)
+		map->written[page / 64] &= ~page_bit(page); /* not tried again before the next one */
+	return false;
 }

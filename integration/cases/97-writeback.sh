@@ -21,6 +21,18 @@ data=$(new_dir sqlite)
 program_sqlite 5 --annotation "$(mount_of "$data")"
 eq "integrity, read by the host" "$(sqlite3 "$data/base.db" 'pragma integrity_check')" ok
 
+data=$(new_dir postgres)
+chown 101:101 "$data"
+program_postgres 5 --annotation "$(mount_of "$data")"
+if [ "$DANAUS_NIGHTLY" = 1 ]; then
+	program_busybox --annotation "$(mount_of "$(new_dir busybox)")"
+	stressors="access chmod copy-file dentry fallocate fcntl filename fpunch hdd iomix link lockf open readahead
+		rename revio seek sync-file utime xattr"
+	STRESS_SECONDS=5 program_stress "$(echo $stressors)" /dev/null --annotation "$(mount_of "$(new_dir stress)")"
+	program_python "test_os test_posix test_shutil test_tempfile test_io test_fcntl test_mmap" /dev/null \
+		--annotation "$(mount_of "$(new_dir python)")"
+fi
+
 # less cache than data, and writes in the middle of it
 data=$(new_dir fio)
 for engine in psync mmap; do
