@@ -517,15 +517,18 @@ void cache_dirty_closed(struct cache_core *core, struct ls_node *node)
 {
 	struct cinode *inode = node->inode;
 	struct attr attr;
+	bool opened;
 
 	pthread_mutex_lock(&inode->change);
+	pthread_mutex_lock(&core->store->lock);
+	opened = inode->opens; /* again, by way of /proc */
+	pthread_mutex_unlock(&core->store->lock);
 	if (cache_is_dirty(core, inode)) {
 		/* What nobody can ever read needs no writing. */
-		if (!ls_getattr(core->next, node->lower, NULL, &attr) && !attr.nlink) {
+		if (!opened && !ls_getattr(core->next, node->lower, NULL, &attr) && !attr.nlink)
 			cache_discard_locked(core, inode);
-		} else {
+		else
 			cache_dirty_soon(core, inode);
-		}
 	}
 	pthread_mutex_unlock(&inode->change);
 }

@@ -51,6 +51,7 @@ static void flush_turn(struct cache_core *core, struct cinode *inode)
 /* Who is to go now, or NULL; *ret_until: when somebody will be, 0: nobody. */
 static struct cinode *pick(struct cache_store *store, uint64_t *ret_until)
 {
+	struct cinode *spare = NULL;
 	uint64_t now = cache_now();
 	bool over = cache_dirty_many(store);
 
@@ -58,12 +59,15 @@ static struct cinode *pick(struct cache_store *store, uint64_t *ret_until)
 	for (struct list *l = store->dirty.next; l != &store->dirty; l = l->next) {
 		struct cinode *inode = container_of(l, struct cinode, in_store);
 
-		if (inode->due <= now || (over && inode->ndirty && !inode->failures))
+		if (inode->due <= now)
 			return inode;
+		/* Only if nobody is late: who writes faster than the storage would have every turn. */
+		if (over && !spare && inode->ndirty && !inode->failures)
+			spare = inode;
 		if (!*ret_until || inode->due < *ret_until)
 			*ret_until = inode->due;
 	}
-	return NULL;
+	return spare;
 }
 
 static void *flusher_main(void *arg)

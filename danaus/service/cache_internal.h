@@ -136,7 +136,7 @@ struct ls_node {
 
 struct ls_file {
 	struct ls_file *lower;
-	struct ls_node *node; /* the vfs holds it longer than the file, and so does a dirty inode */
+	struct ls_node *node; /* one reference */
 	atomic_uint refs;
 	bool direct, readable;
 	bool appends; /* lower can do nothing else */
