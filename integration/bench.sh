@@ -5,8 +5,9 @@
 # names and data the kernel does not cache, and fuse-overlayfs. Nanoseconds per operation, ratios,
 # and the targets. Wants an idle machine with two CPUs.
 #
-# "ceph": ceph-fuse, unionfs-fuse over it, Danaus's ceph and union, on a cluster of its own; wants the
-# packages of a cluster, and ceph-fuse, unionfs-fuse and rocksdb-tools for what they are compared in.
+# "ceph": ceph-fuse, unionfs-fuse over it, Danaus's ceph, cache over it and union, on a cluster of its own;
+# wants the packages of a cluster, and ceph-fuse, unionfs-fuse and rocksdb-tools for what they are
+# compared in.
 #
 #   bench.sh [ceph] [--dir DIR] [--ms MILLISECONDS] [--rounds N] [--cpus LIST] [--json FILE]
 set -euo pipefail
@@ -19,7 +20,7 @@ work= ms=200 rounds=5 cpus= json=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--dir) work=$2 ;; --ms) ms=$2 ;; --rounds) rounds=$2 ;; --cpus) cpus=$2 ;; --json) json=$2 ;;
-	*) sed -n 's/^# \{0,1\}//; 3,11p' "$0" >&2; exit 2 ;;
+	*) sed -n 's/^# \{0,1\}//; 3,12p' "$0" >&2; exit 2 ;;
 	esac
 	shift 2
 done

@@ -10,6 +10,9 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
+from contender import Contender
+
 OPERATIONS = """stat open-close append-100 pwrite-4k pread-4k read-1m write-1m create-unlink small-file
     rename list-1000 pwrite-fsync""".split()
 TARGETS = {"stat": 10, "open-close": 10, "append-100": 10, "pwrite-4k": 10, "mix": 3}
@@ -34,6 +37,7 @@ def volumes():
     else:
         skipped["unionfs-fuse"] = "the package unionfs-fuse is not installed"
     for name, source in (("danaus-ceph", "ceph:/tenants/a/ceph"),
+                         ("danaus-cache", "cache:[ceph:/tenants/a/cache]"),
                          ("danaus-union", "union:[ceph:/tenants/a/union;rw][ceph:/base;ro]")):
         yield name, ["--annotation", "danaus=on", "--annotation", f"danaus.mount=/data={source};id=tenant-a"]
 
@@ -46,27 +50,10 @@ def podman(volume, *command, files=("bench", "mix"), options=()):
     return line + [IMAGE, *command]
 
 
-class Program:
-    def __init__(self, name, volume, pin=()):
-        self.name = name
-        self.process = subprocess.Popen(podman(volume, "/bench", "/data", options=pin),
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        if self.answer() != ["ready"]:
-            sys.exit(f"{name}: not ready")
-
-    def answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"{self.name}: ended: {self.process.wait()}")
-        return line.split()
-
-    def ask(self, operation):
-        print(operation, milliseconds, file=self.process.stdin, flush=True)
-        return float(self.answer()[0])
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait()
+def start(name, volume, pin=()):
+    contender = Contender(name, podman(volume, "/bench", "/data", options=pin))
+    contender.wait_ready()
+    return contender
 
 
 def memory():
@@ -84,11 +71,11 @@ def memory():
 
 
 def operations(samples):
-    programs = [Program(n, v) for n, v in volumes()]
+    programs = [start(n, v) for n, v in volumes()]
     for _ in range(rounds):
         for operation in OPERATIONS:
             for p in programs:
-                samples.setdefault(operation, {}).setdefault(p.name, []).append(p.ask(operation))
+                samples.setdefault(operation, {}).setdefault(p.name, []).append(p.ask(operation, milliseconds)[0])
     used = memory()
     for p in programs:
         p.end()
@@ -99,15 +86,15 @@ def neighbour(samples):
     """Everybody on CPU 0, alone and beside a tenant on CPU 1 that writes and fsyncs on the host's disk."""
     disk = tempfile.mkdtemp(dir=here)
     for name, volume in volumes():
-        program = Program(name, volume, ["--cpuset-cpus", "0"])
+        program = start(name, volume, ["--cpuset-cpus", "0"])
         alone, beside = {}, {}
         for o in NEIGHBOUR:
-            alone[o] = [program.ask(o) for _ in range(rounds)]
+            alone[o] = [program.ask(o, milliseconds)[0] for _ in range(rounds)]
         other = subprocess.Popen(["taskset", "-c", "1", "sh", "-c",
                                   f"while :; do dd if=/dev/zero of={disk}/f bs=64k count=256 conv=fsync 2>/dev/null; done"],
                                  start_new_session=True)
         for o in NEIGHBOUR:
-            beside[o] = [program.ask(o) for _ in range(rounds)]
+            beside[o] = [program.ask(o, milliseconds)[0] for _ in range(rounds)]
         os.killpg(other.pid, 15)
         other.wait()
         program.end()

@@ -4,7 +4,7 @@
 . "$LIB/case.sh"
 . "$LIB/ceph.sh"
 ceph_start
-for who in fuse unionfs ceph union; do ceph_dirs /tenants/a/$who /base; done
+for who in fuse unionfs ceph cache union; do ceph_dirs /tenants/a/$who /base; done
 mkdir "$CASE_DIR"/{fuse,branch,unionfs}
 gcc -O2 -Wall -pthread -o "$CASE_DIR/bench" "$1/bench.c"
 gcc -O2 -Wall -pthread -o "$CASE_DIR/mix" "$1/mix.c"

@@ -9,6 +9,9 @@ import subprocess
 import sys
 import time
 
+sys.dont_write_bytecode = True
+from contender import Contender
+
 OPERATIONS = """memory-4k pread-4k pwrite-4k read-1m write-1m stat fstat stat-deep stat-missing
     open-close create-unlink small-file rename list-1000 append-100 9-pread-1-pwrite pwrite-fsync
     spawn-true""".split()
@@ -36,26 +39,6 @@ def podman(*args, danaus=False, data=None):
     line += ["--annotation", "danaus=on"] if danaus else []
     line += ["--cpuset-cpus", cpus] if cpus else []
     return line + list(args)
-
-
-class Contender:
-    def __init__(self, name, line):
-        self.name = name
-        self.process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"{self.name}: ended: {self.process.wait()}")
-        return line.split()
-
-    def ask(self, operation):
-        print(operation, milliseconds, file=self.process.stdin, flush=True)
-        return [float(x) for x in self.answer()]
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def compile_programs(sources):
@@ -120,12 +103,11 @@ def main():
     try:
         all_of_them = [Contender(name, line) for name, line in contenders()]
         for c in all_of_them:
-            if c.answer() != ["ready"]:
-                sys.exit(f"{c.name}: not ready")
+            c.wait_ready()
         for r in range(rounds):
             for operation in OPERATIONS:
                 for c in all_of_them[:1] if operation == "memory-4k" else all_of_them:
-                    samples[operation].setdefault(c.name, []).append(c.ask(operation))
+                    samples[operation].setdefault(c.name, []).append(c.ask(operation, milliseconds))
             print(f"round {r + 1} of {rounds}", file=sys.stderr)
         for c in all_of_them:
             c.end()
