@@ -2,26 +2,35 @@
 # A cache over CephFS and over a union on it: real programs, dynamic and static; and two services as
 # two hosts, of which each sees at open what the other has written.
 # image: full small
-# seconds: 240
+# seconds: 300
 . "$LIB/case.sh"
 . "$LIB/ceph.sh"
+. "$LIB/programs.sh"
 ceph_start
-ceph_dirs /tenants/a/top /tenants/a/own
+ceph_dirs /tenants/a/{top,own,d1,d2,d3} /base
 
-guest='echo one > /data/f; cat /data/f /data/f; echo two >> /data/f; cat /data/f; mv /data/f /data/g; cat /data/g | wc -l; rm /data/g; ls /data'
+script='echo one > /data/f; cat /data/f /data/f; echo two >> /data/f; cat /data/f; mv /data/f /data/g; cat /data/g | wc -l; rm /data/g; ls /data'
 want="one one one two 2 "
 own="cache:[ceph:/tenants/a/own]"
-eq "dynamic" "$(on_ceph "$own" $IMAGE_FULL bash -c "$guest" | tr '\n' ' ')" "$want"
-eq "static" "$(on_ceph "$own" $IMAGE_SMALL sh -c "$guest" | tr '\n' ' ')" "$want"
-prints "bash, coreutils, tar" '^the same$' on_ceph "$own" --env CHANGES_LATE=yes \
-	-v "$LIB/../guest/shell.sh:/shell.sh:ro" $IMAGE_FULL bash /shell.sh /data
+eq "dynamic" "$(on_ceph "$own" $IMAGE_FULL bash -c "$script" | tr '\n' ' ')" "$want"
+eq "static" "$(on_ceph "$own" $IMAGE_SMALL sh -c "$script" | tr '\n' ' ')" "$want"
+cached=(--annotation "danaus.mount=/data=$own;id=tenant-a")
+program_doors "${cached[@]}"
+program_busybox "${cached[@]}"
+program_shell --env CHANGES_LATE=yes "${cached[@]}"
 
 lower=$(new_dir lower)
 mkdir "$lower/d"; echo base > "$lower/d/f"
 union="cache:[union:[ceph:/tenants/a/top;rw][local:$lower;ro]]"
-guest='cat /data/d/f; echo more >> /data/d/f; cat /data/d/f; rm /data/d/f; ls /data/d'
-eq "over a union" "$(on_ceph "$union" $IMAGE_SMALL sh -c "$guest" | tr '\n' ' ')" "base base more "
+script='cat /data/d/f; echo more >> /data/d/f; cat /data/d/f; rm /data/d/f; ls /data/d'
+eq "over a union" "$(on_ceph "$union" $IMAGE_SMALL sh -c "$script" | tr '\n' ' ')" "base base more "
 eq "the lower branch" "$(cat "$lower/d/f")" base
+
+# static C and Go beside dynamic programs, in an empty directory, without a cache as well
+for source in ceph:/tenants/a/d1 "union:[ceph:/tenants/a/d2;rw][ceph:/base;ro]" \
+	"cache:[union:[ceph:/tenants/a/d3;rw][ceph:/base;ro]]"; do
+	program_doors --annotation "danaus.mount=/data=$source;id=tenant-a"
+done
 
 for i in h1 h2; do
 	up $i --annotation "danaus.mount=/data=$own;id=tenant-a" $IMAGE_SMALL sleep 1000

@@ -12,6 +12,10 @@ program_busybox() { # static
 	prints "busybox" '^the same$' run "$@" -v "$guest/busybox.sh:/busybox.sh:ro" $IMAGE_SMALL \
 		sh /busybox.sh /data
 }
+program_doors() { # dynamic with glibc and with musl, static C, static Go: at the same time
+	prints "the probes of all doors" '^all agree$' run "$@" -v "$guest/doors.sh:/doors.sh:ro" $IMAGE_FULL \
+		bash /doors.sh
+}
 program_git() {
 	prints "git" '^all well$' run "$@" -v "$guest/git.sh:/git.sh:ro" $IMAGE_FULL \
 		bash /git.sh /data "${GIT_FILES:-/usr/include/linux}"
