@@ -65,7 +65,9 @@ static int configure(struct ceph *fs, struct ceph_mount_info *mount, struct err 
 	    {"client_mount_timeout", seconds},
 	    {"rados_osd_op_timeout", seconds},
 	    {"rados_mon_op_timeout", seconds},
-	    {"client_reconnect_stale", "true"},
+	    /* A session is taken up again with an MDS that was restarted. True would begin another
+	     * one: what the MDS had not made safe would be lost, and it waits for the old one. */
+	    {"client_reconnect_stale", "false"},
 	    /* Rights are ceph_perm.c's business; the ACLs of new inodes are libcephfs's. */
 	    {"client_permissions", "false"},
 	    {"fuse_default_permissions", "true"},

@@ -22,8 +22,10 @@ errors() { pod logs w 2> /dev/null | grep -c '^error' || true; }
 up w --annotation 'danaus.mount=/data=ceph:/tenants/a/w;id=tenant-a;timeout=120' -v "$LIB/../guest/faults.py:/faults.py:ro" \
 	$IMAGE_FULL python3 /faults.py write /data
 goes_on "before"
-ceph_kill mds.a; ceph_again mds.a
-goes_on "MDS killed"
+for i in 1 2 3; do
+	ceph_kill mds.a; ceph_again mds.a
+	goes_on "MDS killed, $i"
+done
 ceph_kill osd.0; ceph_again osd.0
 goes_on "OSD killed"
 ceph_signal STOP; sleep "$pause"; ceph_signal CONT
