@@ -16,8 +16,10 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+/* The kernel writes dirty pages back and makes them read-only after some seconds: the next store
+ * into one costs a page fault, as much as pwrite(2). */
+#define EPOCH_NS      1000000000u
 #define PAGE_BYTES    4096u
-#define CHUNK_PAGES   16u
 #define WRITES_FIRST  32u /* small writes by system calls before a file is mapped */
 #define MAP_BYTES_MIN (1ull << 20)
 #define MAP_BYTES_MAX (64ull << 30) /* its bits: 2 MiB */
@@ -26,7 +28,8 @@ struct local_map {
 	struct local *local;
 	char *at;
 	uint64_t bytes;
-	uint64_t written[]; /* a bit per page: most likely in memory, and dirty soon anyway */
+	uint64_t since;	    /* of the clock: when written was empty */
+	uint64_t written[]; /* a bit per page: written since, so in memory and dirty */
 };
 
 static __thread sigjmp_buf *escape; /* of the copy that the thread is in */
@@ -35,7 +38,8 @@ static struct sigaction others;	    /* what SIGBUS did before */
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
 	if (escape) {
-		/* ThreadSanitizer runs handlers with all signals blocked: the next one would kill. */
+		/* ThreadSanitizer runs handlers with all signals blocked: the next one would kill.
+		 */
 		pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
 		siglongjmp(*escape, 1);
 	}
@@ -140,23 +144,6 @@ static uint64_t page_bit(uint64_t page)
 	return 1ull << (page % 64);
 }
 
-/* Where much is written, the pages around are taken as well, if they are in memory. */
-static void add_page(struct local_map *map, uint64_t page)
-{
-	uint64_t first = page & ~(CHUNK_PAGES - 1ull), *word = &map->written[page / 64];
-	const uint64_t chunk = (1ull << CHUNK_PAGES) - 1;
-	unsigned char resident[CHUNK_PAGES];
-
-	*word |= page_bit(page);
-	if (__builtin_popcountll(*word >> (first % 64) & chunk) != CHUNK_PAGES / 4 ||
-	    mincore(map->at + first * PAGE_BYTES, CHUNK_PAGES * PAGE_BYTES, resident) < 0)
-		return;
-	for (unsigned i = 0; i < CHUNK_PAGES; i++) {
-		if (resident[i] & 1)
-			*word |= page_bit(first + i);
-	}
-}
-
 void local_map_wrote(struct local *local, struct ls_file *file, uint64_t started, size_t len_bytes,
 		     uint64_t offset)
 {
@@ -177,8 +164,12 @@ void local_map_wrote(struct local *local, struct ls_file *file, uint64_t started
 		}
 		return;
 	}
+	if (started - map->since > EPOCH_NS) {
+		memset(map->written, 0, map->bytes / PAGE_BYTES / 8);
+		map->since = started;
+	}
 	for (uint64_t page = offset / PAGE_BYTES; page <= (end - 1) / PAGE_BYTES; page++)
-		add_page(map, page);
+		map->written[page / 64] |= page_bit(page);
 }
 
 /* False: a page is gone, or there is no room for it. */
@@ -221,6 +212,7 @@ bool local_map_write(const struct local *local, struct ls_file *file, const void
 	if (copy(map->at + offset, data, len_bytes))
 		return true;
 	for (uint64_t page = offset / PAGE_BYTES; page <= (end - 1) / PAGE_BYTES; page++)
-		map->written[page / 64] &= ~page_bit(page); /* not tried again before the next one */
+		map->written[page / 64] &=
+		    ~page_bit(page); /* not tried again before the next one */
 	return false;
 }

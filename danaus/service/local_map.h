@@ -2,7 +2,7 @@
 /* Writes through a mapping of the host's file: what a program writes again and again in place is a
  * copy, and no system call of the host's.
  *
- * A page is written so from the second time on, or when some around it were, in a file that is open
+ * A page is written so from the second time in a second on, in a file that is open
  * for reading and writing, on a file system whose mappings and write(2) are of one page cache. The
  * first write in each tick of the kernel's clock goes by pwrite(2), so that mtime, ctime, set-id
  * bits and the host's watches are what they would be to the tick (Documentation:
