@@ -38,8 +38,7 @@ static struct sigaction others;	    /* what SIGBUS did before */
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
 	if (escape) {
-		/* ThreadSanitizer runs handlers with all signals blocked: the next one would kill.
-		 */
+		/* ThreadSanitizer's handlers run with all signals blocked: the next would kill. */
 		pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
 		siglongjmp(*escape, 1);
 	}
@@ -211,8 +210,8 @@ bool local_map_write(const struct local *local, struct ls_file *file, const void
 		return false;
 	if (copy(map->at + offset, data, len_bytes))
 		return true;
+	/* not tried again before it was written */
 	for (uint64_t page = offset / PAGE_BYTES; page <= (end - 1) / PAGE_BYTES; page++)
-		map->written[page / 64] &=
-		    ~page_bit(page); /* not tried again before the next one */
+		map->written[page / 64] &= ~page_bit(page);
 	return false;
 }

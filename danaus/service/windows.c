@@ -15,13 +15,10 @@
 
 #include "danaus/base/fd.h"
 #include "danaus/service/vfs_node.h"
-#include "danaus/proto/window.h"
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
-
-_Static_assert(WINDOW_PAGE_BYTES == WINDOW_PAGE, "windows.h");
 
 #define CHUNK_PAGES 16u /* of 64 bits; what one fill brings where a quarter of it was read */
 #define SLACK_BYTES (1u << 20) /* room for the file to grow into */

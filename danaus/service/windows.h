@@ -7,10 +7,10 @@
  * vfs.h promises for what is cached). */
 #pragma once
 
+#include "danaus/proto/window.h"
 #include "danaus/service/vfs.h"
 
 #define WINDOWS_CHECK_NS 500000000u
-#define WINDOW_PAGE_BYTES 4096u
 #define WINDOWS_MAX	 256u	       /* windows of a pool */
 #define WINDOW_MAX_BYTES (16ull << 30) /* a larger file gets none */
 
@@ -66,7 +66,7 @@ void window_change_end(struct windows *windows, struct vnode *node, uint64_t siz
 
 /* A write of few bytes, which goes into the window as well: what others read next is what one
  * writes most. */
-#define WINDOW_WRITE_MAX (4 * WINDOW_PAGE_BYTES)
+#define WINDOW_WRITE_MAX (4 * WINDOW_PAGE)
 struct window_write {
 	/* In: memory that nobody else writes, and where it goes. */
 	const void *data;
