@@ -26,9 +26,9 @@
 #define CACHE_DEFAULT_MAX (1ull << 30)
 /* Each fork copies the kernel's descriptor table up to the highest number; a program with more
  * descriptors of its own pays a notification for each call on those. */
-#define FD_BASE_MAX	  8192
-#define FD_RANGE_MAX	  32768
-#define FD_HARD_MIN	  256
+#define FD_BASE_MAX  8192
+#define FD_RANGE_MAX 32768
+#define FD_HARD_MIN  256
 
 static int wrong(struct err *err, const char *what)
 {
@@ -67,7 +67,8 @@ static uint64_t hard_limit(const json_t *process)
 	uint64_t value;
 	size_t i;
 
-	json_array_foreach (json_object_get(process, "rlimits"), i, limit) {
+	json_array_foreach(json_object_get(process, "rlimits"), i, limit)
+	{
 		const char *type = json_string_value(json_object_get(limit, "type"));
 
 		if (type && !strcmp(type, "RLIMIT_NOFILE") &&
@@ -89,7 +90,8 @@ static int preload_env(json_t *process)
 
 	if (r < 0)
 		return r;
-	json_array_foreach (env, i, entry) {
+	json_array_foreach(env, i, entry)
+	{
 		const char *text = json_string_value(entry);
 
 		if (text && !strncmp(text, name, strlen(name))) {
@@ -145,9 +147,9 @@ static int add_mount(json_t *mounts, const char *target, const char *source, con
 		json_decref(list);
 		return -ENOMEM;
 	}
-	return json_array_append_new(mounts, json_pack("{s:s, s:s, s:s, s:o}", "destination", target,
-						       "type", "bind", "source", source, "options",
-						       list)) < 0
+	return json_array_append_new(mounts, json_pack("{s:s, s:s, s:s, s:o}", "destination",
+						       target, "type", "bind", "source", source,
+						       "options", list)) < 0
 		   ? -ENOMEM
 		   : 0;
 }
@@ -202,7 +204,8 @@ static int read_preload(const json_t *config, int root, char **ret, struct err *
 	size_t i;
 	int r;
 
-	json_array_foreach (json_object_get(config, "mounts"), i, mount) {
+	json_array_foreach(json_object_get(config, "mounts"), i, mount)
+	{
 		const char *target = json_string_value(json_object_get(mount, "destination"));
 
 		if (target && !strcmp(target, EDIT_LD_PRELOAD))
@@ -238,14 +241,15 @@ static int preload_file(const json_t *config, int root, json_t *spec, struct err
 		return -ENOMEM;
 	value = json_string(text);
 	if (!value)
-		return err_set(err, -EINVAL, "the image's " EDIT_LD_PRELOAD " is not text, or there is no memory for it");
+		return err_set(err, -EINVAL,
+			       "the image's " EDIT_LD_PRELOAD
+			       " is not text, or there is no memory for it");
 	return json_object_set_new(spec, "preload", value) < 0 ? -ENOMEM : 0;
 }
 
 static uint64_t cache_default(const json_t *config)
 {
-	const json_t *resources =
-	    json_object_get(json_object_get(config, "linux"), "resources");
+	const json_t *resources = json_object_get(json_object_get(config, "linux"), "resources");
 	uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGE_SIZE), limit;
 
 	if (!document_u64(json_object_get(json_object_get(resources, "memory"), "limit"), &limit) &&
@@ -289,20 +293,22 @@ static bool is_sandbox(const json_t *annotations)
 static int pool_name(const json_t *annotations, const struct annotations *a, const char *id,
 		     char ret[POOL_NAME_MAX], struct err *err)
 {
-	const char *ns = json_string_value(
-	    json_object_get(annotations, "io.kubernetes.cri.sandbox-namespace"));
+	const char *ns =
+	    json_string_value(json_object_get(annotations, "io.kubernetes.cri.sandbox-namespace"));
 
 	if (!ns)
 		ns = json_string_value(json_object_get(annotations, "io.kubernetes.pod.namespace"));
 	if (!a->pool)
 		ns = NULL;
 	else if (!ns && is_kubernetes(annotations))
-		return err_set(err, -EACCES,
-			       "annotation danaus.pool: this container engine does not tell the pod's "
-			       "namespace, whose pools alone it may join: leave danaus.pool out");
+		return err_set(
+		    err, -EACCES,
+		    "annotation danaus.pool: this container engine does not tell the pod's "
+		    "namespace, whose pools alone it may join: leave danaus.pool out");
 	snprintf(ret, POOL_NAME_MAX, "%s%s%s", ns ? ns : "", ns ? ":" : "", a->pool ? a->pool : id);
 	return id_check(ret, POOL_NAME_MAX) < 0
-		   ? err_set(err, -EINVAL, "%.150s is no usable name for a pool: set danaus.pool", ret)
+		   ? err_set(err, -EINVAL, "%.150s is no usable name for a pool: set danaus.pool",
+			     ret)
 		   : 0;
 }
 
@@ -310,7 +316,8 @@ static int pool_name(const json_t *annotations, const struct annotations *a, con
 static int open_root(const struct edit_context *c, const json_t *config, json_t *spec, int *ret,
 		     struct err *err)
 {
-	const char *path = json_string_value(json_object_get(json_object_get(config, "root"), "path"));
+	const char *path =
+	    json_string_value(json_object_get(json_object_get(config, "root"), "path"));
 	CLEANUP_FREE char *joined = NULL, *real = NULL;
 	struct stat st;
 	int fd;
@@ -354,11 +361,11 @@ static int edit_mounts(const struct edit_context *c, json_t *config, const json_
 	snprintf(guest, sizeof(guest), "%s/guest", dir);
 	snprintf(preload, sizeof(preload), "%s/ld.so.preload", guest);
 	snprintf(empty, sizeof(empty), "%s/empty", dir);
-	json_array_foreach (json_object_get(spec, "volumes"), i, volume) {
+	json_array_foreach(json_object_get(spec, "volumes"), i, volume)
+	{
 		if (!r && json_is_true(json_object_get(volume, "make")))
-			r = add_mount(mounts,
-				      json_string_value(json_object_get(volume, "target")), empty,
-				      "bind,rw,nosuid,nodev,rprivate");
+			r = add_mount(mounts, json_string_value(json_object_get(volume, "target")),
+				      empty, "bind,rw,nosuid,nodev,rprivate");
 	}
 	if (!r)
 		r = add_mount(mounts, EDIT_GUEST_DIR, guest,
@@ -373,16 +380,97 @@ static int edit_mounts(const struct edit_context *c, json_t *config, const json_
 	return r;
 }
 
+static int edit_hooks(const struct edit_context *c, json_t *config, const char *dir)
+{
+	json_t *hooks;
+	int r = document_object(config, "hooks", &hooks);
+
+	if (!r)
+		r = add_hook(hooks, "createRuntime", c->hook, dir);
+	if (!r)
+		r = add_hook(hooks, "poststop", c->hook, dir);
+	return r;
+}
+
+struct names {
+	char id[ID_MAX], pool[POOL_NAME_MAX], dir[4096];
+};
+
+static int find_names(const struct edit_context *c, const json_t *config,
+		      const struct annotations *a, struct names *ret, struct err *err)
+{
+	int r = 0;
+
+	if (c->id && id_check(c->id, ID_MAX) < 0)
+		return err_set(err, -EINVAL, "the container's id %.100s is not usable", c->id);
+	if (c->id)
+		strcpy(ret->id, c->id);
+	else
+		r = find_id(config, ret->id);
+	if (!r)
+		r = pool_name(json_object_get(config, "annotations"), a, ret->id, ret->pool, err);
+	if (r < 0)
+		return r;
+	return (size_t)snprintf(ret->dir, sizeof(ret->dir), "%s/%s", c->containers, ret->id) >=
+		       sizeof(ret->dir)
+		   ? -ENAMETOOLONG
+		   : 0;
+}
+
+static int new_spec(const json_t *config, const struct annotations *a, const struct names *names,
+		    json_t **ret, struct err *err)
+{
+	uint64_t cache_bytes = a->cache_bytes ? a->cache_bytes : cache_default(config);
+	int fd_base, light_limit;
+	int r = edit_fd_base(hard_limit(json_object_get(config, "process")), &fd_base, &light_limit,
+			     err);
+
+	if (r < 0)
+		return r;
+	*ret = json_pack("{s:s, s:s, s:s, s:s*, s:i, s:i, s:I, s:[]}", "id", names->id, "dir",
+			 names->dir, "pool", names->pool, "cpus", a->cpus, "fd_base", fd_base,
+			 "light_limit", light_limit, "cache_bytes", (json_int_t)cache_bytes,
+			 "volumes");
+	return *ret ? 0 : -ENOMEM;
+}
+
+/* Into the spec: the volumes and what their sources need. */
+static int collect_volumes(const struct edit_context *c, const json_t *config,
+			   const struct annotations *a, const char *pool, int root, json_t *spec,
+			   struct err *err)
+{
+	const struct volumes_context context = {
+	    .annotations = a,
+	    .config = c->config,
+	    .pool = pool,
+	    .bundle = c->bundle,
+	    .root = root,
+	    .trusted = !is_kubernetes(json_object_get(config, "annotations")),
+	};
+	struct config_ceph ceph;
+	unsigned timeout_s;
+	int r = volumes_collect(&context, json_object_get(config, "mounts"),
+				json_object_get(spec, "volumes"), &ceph, &timeout_s, err);
+
+	if (r < 0)
+		return r;
+	if (json_object_set_new(spec, "timeout_s", json_integer(timeout_s)) < 0 ||
+	    (ceph.name &&
+	     json_object_set_new(spec, "ceph",
+				 json_pack("{s:s, s:s*, s:s}", "conf", ceph.conf, "keyring",
+					   ceph.keyring, "id", ceph.id)) < 0))
+		return -ENOMEM;
+	return 0;
+}
+
 int edit_config(const struct edit_context *c, json_t *config, json_t **ret_spec, struct err *err)
 {
 	__attribute__((cleanup(annotations_done))) struct annotations a;
 	const json_t *annotations = json_object_get(config, "annotations");
 	CLEANUP_JSON json_t *spec = NULL;
 	CLEANUP_FD int root = -1;
-	char id[ID_MAX], pool[POOL_NAME_MAX], dir[4096];
-	struct config_ceph ceph;
-	unsigned timeout_s;
-	int r, fd_base, light_limit;
+	struct names names;
+	int r;
 
 	r = annotations_parse(annotations, &a, err);
 	if (r < 0)
@@ -390,67 +478,30 @@ int edit_config(const struct edit_context *c, json_t *config, json_t **ret_spec,
 	*ret_spec = NULL;
 	if (!a.on || is_sandbox(annotations) || edit_is_done(config))
 		return 0;
-	if (c->id && id_check(c->id, ID_MAX) < 0)
-		return err_set(err, -EINVAL, "the container's id %.100s is not usable", c->id);
-	if (c->id)
-		strcpy(id, c->id);
-	else
-		r = find_id(config, id);
-	if (!r)
-		r = pool_name(annotations, &a, id, pool, err);
+	r = find_names(c, config, &a, &names, err);
 	if (!r)
 		r = installed(c->init, err);
 	if (!r)
 		r = installed(c->library, err);
 	if (!r)
-		r = edit_fd_base(hard_limit(json_object_get(config, "process")), &fd_base,
-				 &light_limit, err);
-	if (r < 0)
-		return r;
-	if ((size_t)snprintf(dir, sizeof(dir), "%s/%s", c->containers, id) >= sizeof(dir))
-		return -ENAMETOOLONG;
-	spec = json_pack("{s:s, s:s, s:s, s:s*, s:i, s:i, s:I, s:[]}", "id", id, "dir", dir, "pool",
-			 pool, "cpus", a.cpus, "fd_base", fd_base, "light_limit", light_limit,
-			 "cache_bytes",
-			 (json_int_t)(a.cache_bytes ? a.cache_bytes : cache_default(config)),
-			 "volumes");
-	if (!spec)
-		return -ENOMEM;
-	r = open_root(c, config, spec, &root, err);
-	if (r < 0)
-		return r;
-
-	const struct volumes_context volumes = {&a, c->config, pool, c->bundle, root,
-						!is_kubernetes(annotations)};
-
-	r = volumes_collect(&volumes, json_object_get(config, "mounts"),
-			    json_object_get(spec, "volumes"), &ceph, &timeout_s, err);
+		r = new_spec(config, &a, &names, &spec, err);
+	if (!r)
+		r = open_root(c, config, spec, &root, err);
+	if (!r)
+		r = collect_volumes(c, config, &a, names.pool, root, spec, err);
 	if (!r)
 		r = preload_file(config, root, spec, err);
+	if (!r)
+		r = edit_process(json_object_get(config, "process"), err);
 	if (r < 0)
 		return r;
-	if (json_object_set_new(spec, "timeout_s", json_integer(timeout_s)) < 0 ||
-	    (ceph.name && json_object_set_new(spec, "ceph",
-					      json_pack("{s:s, s:s*, s:s}", "conf", ceph.conf,
-							"keyring", ceph.keyring, "id", ceph.id)) < 0))
-		return -ENOMEM;
-	r = edit_process(json_object_get(config, "process"), err);
-	if (r < 0)
-		return r;
-	r = edit_mounts(c, config, spec, dir);
+	r = edit_mounts(c, config, spec, names.dir);
 	if (r == -EINVAL)
 		return wrong(err, "mounts is not a list");
-	if (!r) {
-		json_t *hooks;
-
-		r = document_object(config, "hooks", &hooks);
-		if (!r)
-			r = add_hook(hooks, "createRuntime", c->hook, dir);
-		if (!r)
-			r = add_hook(hooks, "poststop", c->hook, dir);
-		if (r == -EINVAL)
-			return wrong(err, "hooks has a wrong type");
-	}
+	if (!r)
+		r = edit_hooks(c, config, names.dir);
+	if (r == -EINVAL)
+		return wrong(err, "hooks has a wrong type");
 	if (r < 0)
 		return r;
 	*ret_spec = STEAL_PTR(spec);
