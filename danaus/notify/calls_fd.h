@@ -20,10 +20,3 @@ int64_t descriptor_open_file(struct call *call, int fd, struct vfile **ret);
 /* result is what the vfs said of a call that makes a file longer: beyond RLIMIT_FSIZE the program
  * also gets SIGXFSZ (setrlimit(2)). */
 int64_t file_too_large(struct call *call, int64_t result);
-
-static inline void cleanup_vfile(struct vfile **file)
-{
-	if (*file)
-		vfile_unref(*file);
-}
-#define CLEANUP_VFILE __attribute__((cleanup(cleanup_vfile)))

@@ -97,6 +97,11 @@ int vnode_host_fd(struct vnode *node);
 struct vfile *vfile_ref(struct vfile *file);
 /* The last one closes: flushes, drops flock and OFD locks. */
 void vfile_unref(struct vfile *file);
+static inline void cleanup_vfile(struct vfile **file)
+{
+	vfile_unref(*file);
+}
+#define CLEANUP_VFILE __attribute__((cleanup(cleanup_vfile)))
 struct vnode *vfile_node(struct vfile *file); /* no new reference */
 int vfile_flags(const struct vfile *file);    /* access mode and status flags, O_PATH */
 /* A program closes file, though others may keep it open: what is not told yet of what became of its

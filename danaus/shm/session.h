@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A client of the shared-memory door: a process, the open files it may name, and whose rights count
+ * in its requests. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "danaus/server/process.h"
+#include "danaus/server/stats.h"
+#include "danaus/shm/handles.h"
+
+#define SESSION_UNHEARD_NS                                                                         \
+	100000000ull /* so long an identity is kept whose changes nobody tells of */
+
+/* The identity of the thread that last used a slot. Only the thread that serves the slot touches
+ * it. */
+struct known_identity {
+	uint32_t tid;	  /* as the request gave it */
+	uint32_t version; /* process_rights_version(); 0: read again */
+	struct cred *cred;
+	uint64_t read_ns; /* stats_now() */
+};
+
+struct session {
+	struct container *container;
+	struct process *process;
+	uint64_t image;	     /* process_image() when it attached */
+	atomic_bool revoked; /* another program runs in the process now: nothing is served */
+	/* The channel's memory: the image must have it mapped, or it is not the one that asked for
+	 * it. Set before the client gets it; channel_ino 0: there is none. */
+	_Atomic dev_t channel_dev;
+	_Atomic ino_t channel_ino;
+	atomic_bool mapped; /* that was seen */
+	atomic_bool heard;  /* the notify door tells of each change of the process' identity */
+	struct handles handles;
+};
+
+/* Takes a reference on process. -ESRCH when it is gone. */
+int session_init(struct session *session, struct process *process);
+/* Closes what its handles name, record locks included. No call is under way. */
+void session_done(struct session *session);
+/* Before memfd, the channel's memory, goes to the client. heard: see above. -errno of fstat(2). */
+int session_channel(struct session *session, int memfd, bool heard);
+
+int session_identify_anew(struct session *session, struct known_identity *known, uint32_t tid,
+			  uint32_t version);
+
+/* Whose rights count: known->cred becomes that of the thread that the request names (tid, in its
+ * own pid namespace; tenant's), and stays known's. -ESRCH: no thread of the process. -EPERM: the
+ * process runs another program than the one that attached; nothing is served any more. */
+static inline int session_identify(struct session *session, struct known_identity *known,
+				   uint32_t tid)
+{
+	uint32_t version = process_rights_version(session->process);
+
+	if (known->cred && version && known->version == version && known->tid == tid &&
+	    (atomic_load_explicit(&session->heard, memory_order_relaxed) ||
+	     stats_now() - known->read_ns < SESSION_UNHEARD_NS))
+		return 0;
+	return session_identify_anew(session, known, tid, version);
+}
