@@ -39,9 +39,9 @@ static inline struct wire_reply *call_reply(struct call *call)
 	return &call->slot->reply;
 }
 
-/* A request by the attach socket (NAME, ADOPT, KERNEL_FILE, WATCH), with a path after it where
- * path is not NULL. send_fd and *ret_fd may be absent (-1, NULL); a received descriptor is CLOEXEC
- * and the caller's. 0 or a negative errno. */
+/* A request by the attach socket (OPF_BY_SOCKET), with a path after it where path is not NULL.
+ * send_fd and *ret_fd may be absent (-1, NULL); a received descriptor is CLOEXEC and the caller's.
+ * 0 or a negative errno. */
 int socket_request(struct wire_request *request, const char *path, int send_fd,
 		   struct wire_reply *ret_reply, int *ret_fd);
 /* The head of a request that goes by the socket. */

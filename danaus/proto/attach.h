@@ -6,12 +6,12 @@
  * namespace or another pid's container: -EPERM).
  *
  *   ATTACH_CLIENT    answer: struct attach_welcome with the channel's memfd (shm/channel.h). Then
- *                    the connection stays: struct wire_request messages (NAME, ADOPT, KERNEL_FILE,
- *                    WINDOW, WATCH; a descriptor rides along where the operation says so; the payload
- *                    pieces follow the struct in the same message), answered one by one with
- *                    struct wire_reply (and a descriptor). The client's end of the connection is
- *                    CLOEXEC: exec and exit close it, and with it the service drops the channel and
- *                    every handle in it.
+ *                    the connection stays: struct wire_request messages (the OPF_BY_SOCKET
+ *                    operations; a descriptor rides along where the operation says so; the
+ *                    payload pieces follow the struct in the same message), answered one by one
+ *                    with struct wire_reply (and a descriptor). The client's end of the connection
+ *                    is CLOEXEC: exec and exit close it, and with it the service drops the channel
+ *                    and every handle in it.
  *   ATTACH_LISTENER  with a seccomp listener as descriptor. Answer: struct attach_welcome; then
  *                    the connection ends. */
 #pragma once

@@ -3,7 +3,6 @@
 #include "danaus/proto/wire.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
 
 static const struct {
@@ -51,11 +50,6 @@ static int check_piece(enum wire_piece kind, uint32_t mode, const char *piece, u
 	return -EPROTO;
 }
 
-static bool sizes_reply(unsigned op)
-{
-	return op == WIRE_READ || op == WIRE_GETXATTR || op == WIRE_LISTXATTR || op == WIRE_READDIR;
-}
-
 int wire_check(const struct wire_request *request, const char *payload, size_t payload_bytes)
 {
 	int r;
@@ -64,7 +58,7 @@ int wire_check(const struct wire_request *request, const char *payload, size_t p
 		return -EPROTO;
 	if (request->len1 > payload_bytes || request->len2 > payload_bytes - request->len1)
 		return -EPROTO;
-	if (sizes_reply(request->op) && request->size > WIRE_PAYLOAD_MAX)
+	if ((operations[request->op].flags & OPF_SIZED) && request->size > WIRE_PAYLOAD_MAX)
 		return -EPROTO;
 	r = check_piece(operations[request->op].first, request->mode, payload, request->len1);
 	if (r < 0)

@@ -3,8 +3,7 @@
  * are the same machine), one request and one reply shape for all operations (ops.def).
  *
  * Source of every request field: tenant. The service copies a request out of shared memory first,
- * checks the copy (wire_check()) and uses only the copy. docs/protocol.md describes each
- * operation's fields; the comment at enum wire_op does so in short. */
+ * checks the copy (wire_check()) and uses only the copy. */
 #pragma once
 
 #include <stddef.h>
@@ -14,7 +13,9 @@
 #define WIRE_PAYLOAD_MAX (256u << 10) /* bytes of one slot's payload */
 #define WIRE_PATH_MAX	 4096	      /* a path with its NUL, as PATH_MAX */
 
-#define OPF_MAY_BLOCK 1u
+#define OPF_MAY_BLOCK 1u /* may sleep for long: another thread takes the channel before */
+#define OPF_BY_SOCKET 2u /* by the attach socket alone (attach.h), because descriptors travel */
+#define OPF_SIZED     4u /* size is what the reply's payload may have */
 
 /* Fields used, per operation (payload: piece 1 of len1 bytes, then piece 2 of len2 bytes; paths are
  * NUL-terminated and the NUL is counted). A "target" is handle + piece 1: the path, relative to the
@@ -64,8 +65,8 @@ enum wire_op {
 	WIRE_OP_COUNT
 };
 
-/* What a piece of a request's payload is: nothing, a path, where a new symlink leads (a path; nothing
- * for what is no symlink), a name, bytes, a struct wire_lock. */
+/* What a piece of a request's payload is: nothing, a path, where a new symlink leads (a path;
+ * nothing for what is no symlink), a name, bytes, a struct wire_lock. */
 enum wire_piece {
 	WIRE_PIECE_NONE,
 	WIRE_PIECE_PATH,
@@ -146,8 +147,8 @@ _Static_assert(sizeof(struct wire_request) == 200, "wire_request");
 struct wire_reply {
 	int32_t error; /* 0 or a negative errno. -EREMCHG: the path leaves the volume; payload: the
 			* path to go on with, absolute in the caller's root, NUL-terminated; value:
-			* 1 when it is the second path of LINK or RENAME. -ENOTBLK (OPEN): a FIFO or a
-			* device that the caller may open: the kernel face opens it */
+			* 1 when it is the second path of LINK or RENAME. -ENOTBLK (OPEN): a FIFO or
+			* a device that the caller may open: the kernel face opens it */
 	uint32_t len;  /* bytes of payload */
 	uint64_t value, value2;
 	struct wire_attr attr;

@@ -259,7 +259,7 @@ static void run_message(void *arg)
 		r = call_take(&call, session, (const struct wire_request *)peer->message,
 			      peer->message + sizeof(struct wire_request),
 			      peer->len - sizeof(struct wire_request));
-		if (!r && !client_by_socket(call.request.op))
+		if (!r && !(wire_op_flags(call.request.op) & OPF_BY_SOCKET))
 			r = -EPROTO;
 		if (!r) {
 			call.payload = peer->payload;

@@ -194,18 +194,12 @@ static void reply(struct client *client, unsigned slot, const struct call *call)
 		futex(&at->state, FUTEX_WAKE, 1, NULL);
 }
 
-/* Operations that the attach socket alone carries. */
-bool client_by_socket(unsigned op)
-{
-	return op == WIRE_NAME || op == WIRE_ADOPT || op == WIRE_KERNEL_FILE || op == WIRE_WATCH ||
-	       op == WIRE_WINDOW;
-}
-
 static void serve(struct client *client, unsigned slot)
 {
 	struct shm_slot *at = &client->channel->slot[slot];
 	uint32_t state = atomic_load(&at->state);
 	uint64_t started = stats_now(), bytes, used;
+	unsigned flags;
 	struct call call;
 	int r;
 
@@ -223,14 +217,14 @@ static void serve(struct client *client, unsigned slot)
 	call.known = &client->known[slot];
 	r = call_take(&call, &client->session, &at->request, shm_payload(client->channel, slot),
 		      WIRE_PAYLOAD_MAX);
-	if (!r && client_by_socket(call.request.op))
+	flags = wire_op_flags(call.request.op);
+	if (!r && (flags & OPF_BY_SOCKET))
 		r = -EPROTO;
 	if (!r) {
 		call.cancel = &client->cancel[slot];
 		call.nowait = true;
 		/* a client with several threads goes on while this one syncs */
-		if ((wire_op_flags(call.request.op) & OPF_MAY_BLOCK) && (used & (used - 1)) &&
-		    call.request.op != WIRE_LOCK && call.request.op != WIRE_FLOCK)
+		if ((flags & OPF_MAY_BLOCK) && (used & (used - 1)))
 			pass_on(client);
 		r = call_run(&call);
 		if (call.would_wait) {

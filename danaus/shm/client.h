@@ -30,8 +30,6 @@ int client_new(struct shm_server *server, struct process *process, struct client
  * caller's reference. Does not block. */
 void client_end(struct client *client);
 struct session *client_session(struct client *client);
-/* Operations that the attach socket alone carries, because descriptors travel. */
-bool client_by_socket(unsigned op);
 /* More references, for calls by the attach socket. */
 struct client *client_ref(struct client *client);
 void client_unref(struct client *client);
