@@ -13,7 +13,7 @@
 #include "danaus/base/fd.h"
 #include "danaus/base/parse.h"
 
-#define TEXT_MAX (4u << 20)
+#define TEXT_MAX    (4u << 20)
 #define POOL_PREFIX "danaus-"
 
 /* v1 hierarchies that count, and those whose presence in one keeps us out. */
@@ -124,7 +124,8 @@ int cgroups_parse(const char *cgroup, const char *mountinfo, struct cgroups *ret
 		const char *controllers = memchr(line, ':', len), *path;
 		struct cgroups *to;
 
-		path = controllers ? memchr(controllers + 1, ':', line + len - controllers - 1) : NULL;
+		path =
+		    controllers ? memchr(controllers + 1, ':', line + len - controllers - 1) : NULL;
 		if (!path)
 			return err_set(err, -EINVAL, "cannot read /proc/PID/cgroup");
 		snprintf(group.controllers, sizeof(group.controllers), "%.*s",
@@ -137,15 +138,17 @@ int cgroups_parse(const char *cgroup, const char *mountinfo, struct cgroups *ret
 		line += len + (line[len] == '\n');
 		if (!group.v2 &&
 		    (!any_in_list(group.controllers, wanted, sizeof(wanted) / sizeof(wanted[0])) ||
-		     any_in_list(group.controllers, unwanted, sizeof(unwanted) / sizeof(unwanted[0]))))
+		     any_in_list(group.controllers, unwanted,
+				 sizeof(unwanted) / sizeof(unwanted[0]))))
 			continue;
 		if (locate(mountinfo, &group, copy) && to->n < CGROUPS_MAX)
 			to->at[to->n++] = group;
 	}
 	/* Hybrid: v2 is there for systemd and carries nothing. */
 	*ret = v1.n ? v1 : v2;
-	return ret->n ? 0
-		      : err_set(err, -ENOENT, "no cgroup hierarchy is mounted: mount /sys/fs/cgroup");
+	return ret->n
+		   ? 0
+		   : err_set(err, -ENOENT, "no cgroup hierarchy is mounted: mount /sys/fs/cgroup");
 }
 
 int cgroups_of(pid_t pid, struct cgroups *ret, struct err *err)
@@ -217,8 +220,8 @@ int cgroups_pool(struct cgroups *groups, const char *name, struct err *err)
 			continue;
 		strcpy(parent, group->dir);
 		*strrchr(parent, '/') = '\0';
-		if (snprintf(group->dir, sizeof(group->dir), "%s/" POOL_PREFIX "%s", parent, name) >=
-		    (int)sizeof(group->dir))
+		if (snprintf(group->dir, sizeof(group->dir), "%s/" POOL_PREFIX "%s", parent,
+			     name) >= (int)sizeof(group->dir))
 			return -ENAMETOOLONG;
 		if (mkdir(group->dir, 0755) < 0 && errno != EEXIST)
 			r = -errno;
@@ -288,7 +291,8 @@ void cgroups_usage(const struct cgroups *groups, struct cgroups_usage *ret)
 			if (!read_value(group->dir, "memory.current", value, sizeof(value)))
 				parse_u64(value, UINT64_MAX, &ret->memory_bytes);
 			ret->cpu_ns = v2_cpu_ns(group->dir);
-			read_value(group->dir, "cpuset.cpus.effective", ret->cpus, sizeof(ret->cpus));
+			read_value(group->dir, "cpuset.cpus.effective", ret->cpus,
+				   sizeof(ret->cpus));
 			continue;
 		}
 		for (int f = 0; f < 2; f++) {
@@ -297,6 +301,7 @@ void cgroups_usage(const struct cgroups *groups, struct cgroups_usage *ret)
 				parse_u64(value, UINT64_MAX, into[f]);
 		}
 		if (in_list(group->controllers, "cpuset"))
-			read_value(group->dir, "cpuset.effective_cpus", ret->cpus, sizeof(ret->cpus));
+			read_value(group->dir, "cpuset.effective_cpus", ret->cpus,
+				   sizeof(ret->cpus));
 	}
 }

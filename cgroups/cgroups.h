@@ -15,9 +15,9 @@
 /* The directory of one hierarchy. */
 struct cgroup {
 	bool v2;
-	char controllers[64];	/* v1: "cpu,cpuacct"; v2: "" */
-	char mount[256];	/* the hierarchy's root */
-	char dir[PATH_MAX];	/* mount + the process's path */
+	char controllers[64]; /* v1: "cpu,cpuacct"; v2: "" */
+	char mount[256];      /* the hierarchy's root */
+	char dir[PATH_MAX];   /* mount + the process's path */
 };
 
 struct cgroups {

@@ -28,17 +28,13 @@ static bool inherited(const char *option, const char *text, int *ret)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-	    {"pool", required_argument, NULL, 'p'},
-	    {"ready-fd", required_argument, NULL, 'r'},
-	    {"guard-fd", required_argument, NULL, 'g'},
-	    {"cpus", required_argument, NULL, 'c'},
-	    {"run-dir", required_argument, NULL, 'd'},
-	    {"version", no_argument, NULL, 'V'},
-	    {"help", no_argument, NULL, 'h'},
-	    {NULL, 0, NULL, 0},
+	    {"pool", required_argument, NULL, 'p'},	{"ready-fd", required_argument, NULL, 'r'},
+	    {"guard-fd", required_argument, NULL, 'g'}, {"cpus", required_argument, NULL, 'c'},
+	    {"run-dir", required_argument, NULL, 'd'},	{"version", no_argument, NULL, 'V'},
+	    {"help", no_argument, NULL, 'h'},		{NULL, 0, NULL, 0},
 	};
-	static const char usage[] =
-	    "usage: danausd --pool NAME [--ready-fd FD] [--guard-fd FD] [--cpus LIST] [--run-dir DIR]\n";
+	static const char usage[] = "usage: danausd --pool NAME [--ready-fd FD] [--guard-fd FD] "
+				    "[--cpus LIST] [--run-dir DIR]\n";
 	struct server_options chosen = {.run_dir = "/run/danaus", .ready_fd = -1, .guard_fd = -1};
 	int c;
 

@@ -62,8 +62,9 @@ static int set_flags(int mount, const json_t *volume)
 	}
 	if (!attr.attr_set && !attr.attr_clr)
 		return 0;
-	return syscall(SYS_mount_setattr, mount, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ? -errno
-											      : 0;
+	return syscall(SYS_mount_setattr, mount, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0
+		   ? -errno
+		   : 0;
 }
 
 /* The directory to mount on. A missing one is made, as a runtime does for a bind mount: it lies in
@@ -93,8 +94,10 @@ static int attach(int root, const json_t *spec, const char *target, int mount, s
 	int r = volume ? open_target(root, target, &on) : -EPROTO;
 
 	if (r == -ELOOP)
-		return err_set(err, r, "volume %s: its path goes through a symbolic link: name the "
-				       "place itself", target);
+		return err_set(err, r,
+			       "volume %s: its path goes through a symbolic link: name the "
+			       "place itself",
+			       target);
 	if (!r)
 		r = set_flags(mount, volume);
 	if (!r && syscall(SYS_move_mount, mount, "", on, "",
@@ -112,7 +115,8 @@ static int check_init(int root, const struct stat *installed, struct err *err)
 	if (!r && (fstat(fd, &st) < 0 || st.st_dev != installed->st_dev ||
 		   st.st_ino != installed->st_ino))
 		r = -EPERM;
-	return r < 0 ? err_prefix(err, r, EDIT_INIT " in the container is not the installed one") : 0;
+	return r < 0 ? err_prefix(err, r, EDIT_INIT " in the container is not the installed one")
+		     : 0;
 }
 
 int attach_mounts(pid_t pid, const json_t *spec, const char *init, const json_t *targets,

@@ -25,12 +25,12 @@
 #include "danaus/proto/mount_table.h"
 #include "hooks/loader.h"
 
-#define FILTER_PATH "/.danaus/filter"
-#define ATTACH_PATH "/.danaus/attach"
-#define MAX_INSNS   4096 /* BPF_MAXINSNS */
+#define FILTER_PATH	 "/.danaus/filter"
+#define ATTACH_PATH	 "/.danaus/attach"
+#define MAX_INSNS	 4096 /* BPF_MAXINSNS */
 #define LOADER_MAX_BYTES (1 << 20)
-#define PATH_ROOM   4096
-#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define PATH_ROOM	 4096
+#define DEFAULT_PATH	 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #define EXIT_NOT_FOUND	127 /* as the runtimes' */
 #define EXIT_CANNOT_RUN 126
@@ -39,9 +39,9 @@
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
 
-/* A raw system call: a negative errno on failure. None has six arguments; the sixth register carries
- * the cookie that the filter lets by, because until the service has the listener nobody answers a
- * notification. */
+/* A raw system call: a negative errno on failure. None has six arguments; the sixth register
+ * carries the cookie that the filter lets by, because until the service has the listener nobody
+ * answers a notification. */
 static long sys(long nr, long a, long b, long c, long d, long e)
 {
 #if defined(__x86_64__)
@@ -74,8 +74,7 @@ static long sys(long nr, long a, long b, long c, long d, long e)
 #endif
 }
 
-#define SYS(nr, a, b, c, d, e)                                                                     \
-	sys(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e))
+#define SYS(nr, a, b, c, d, e) sys(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e))
 
 /* What the compiler may call on its own. */
 void *memset(void *to, int byte, size_t n);
@@ -283,7 +282,8 @@ static void start_notify_door(void)
 	struct sock_fprog program = {.len = first + n, .filter = insns};
 
 	if (n < 0) {
-		say("no filter at " FILTER_PATH ": ", error_name(n), "; going on without the notify door");
+		say("no filter at " FILTER_PATH ": ", error_name(n),
+		    "; going on without the notify door");
 		return;
 	}
 	/* Connected first: the filter may notify what this needs, and nobody would answer. */
@@ -416,7 +416,8 @@ __attribute__((noreturn, used)) static void start(long *stack)
 	}
 	r = exec_program(argv + 2, envp);
 	if (r == -ENOENT) {
-		say("executable file `", argv[2], "` not found in $PATH: No such file or directory");
+		say("executable file `", argv[2],
+		    "` not found in $PATH: No such file or directory");
 		quit(EXIT_NOT_FOUND);
 	}
 	say("cannot run ", argv[2], r == -EACCES ? ": Permission denied" : "");
@@ -426,7 +427,8 @@ __attribute__((noreturn, used)) static void start(long *stack)
 }
 
 #if defined(__x86_64__)
-__asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall start\n");
+__asm__(
+    ".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall start\n");
 #elif defined(__aarch64__)
 __asm__(".globl _start\n_start:\n\tmov x29, #0\n\tmov x30, #0\n\tmov x0, sp\n\tb start\n");
 #endif

@@ -48,7 +48,8 @@ void loader_scan(struct loader *loader, const unsigned char *code, size_t len_by
 
 		if (nr < 0)
 			continue;
-		while (at <= last && at + 2 <= len_bytes && !(code[at] == 0x0f && code[at + 1] == 0x05))
+		while (at <= last && at + 2 <= len_bytes &&
+		       !(code[at] == 0x0f && code[at + 1] == 0x05))
 			at++; /* syscall */
 		if (at <= last && at + 2 <= len_bytes)
 			add_site(loader, (uint32_t)nr << 12 |

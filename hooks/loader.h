@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What init puts in front of the service's filter: the dynamic loader's own calls on paths go to the
- * kernel without a notification. The loader wants kernel files, to map them, and a program that
+/* What init puts in front of the service's filter: the dynamic loader's own calls on paths go to
+ * the kernel without a notification. The loader wants kernel files, to map them, and a program that
  * touches no volume makes hardly another call on a path.
  *
- * A filter sees where a call comes from, but the loader is mapped at a random address. The offset in
- * the page is not random: it is that of the loader's file. So a call is the loader's when it comes
- * from the region of mappings, at a page offset where the loader's file makes that very call. Other
- * code that happens to do so is served by the kernel face, as correct and slower; but never with a
- * descriptor to start at, which could be one that the kernel face knows nothing of.
+ * A filter sees where a call comes from, but the loader is mapped at a random address. The offset
+ * in the page is not random: it is that of the loader's file. So a call is the loader's when it
+ * comes from the region of mappings, at a page offset where the loader's file makes that very call.
+ * Other code that happens to do so is served by the kernel face, as correct and slower; but never
+ * with a descriptor to start at, which could be one that the kernel face knows nothing of.
  *
  * init is the only caller; no libc, one thread. */
 #pragma once
@@ -19,8 +19,8 @@
 #ifdef __x86_64__
 #define LOADER_PATH "/lib64/ld-linux-x86-64.so.2" /* glibc's; musl's is its libc as well */
 #endif
-#define LOADER_SITES 16	 /* calls that a filter lets by */
-#define LOADER_INSNS 35	 /* instructions, at most */
+#define LOADER_SITES  16 /* calls that a filter lets by */
+#define LOADER_INSNS  35 /* instructions, at most */
 #define LOADER_BEFORE 22 /* a piece of the file repeats so many bytes of the one before */
 
 struct loader {

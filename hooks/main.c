@@ -26,7 +26,7 @@
 #include "oci/source.h"
 #include "oci/state.h"
 
-#define ANSWER_EXTRA_S 30 /* on top of the storage's own timeout */
+#define ANSWER_EXTRA_S	30 /* on top of the storage's own timeout */
 #define ATTACH_TRIES	100
 #define ATTACH_RETRY_MS 50
 #define END_WAIT_MS	5000 /* for the service's process to be gone after its last container */
@@ -88,10 +88,10 @@ static int read_state(struct state *ret, struct err *err)
 
 static json_t *attach_request(const json_t *spec, const struct state *state)
 {
-	static const char *const same[] = {"dir",  "fd_base", "light_limit", "volumes", "cache_bytes",
-					   "timeout_s", "ceph"};
-	json_t *request = json_pack("{s:s, s:s, s:i}", "op", "attach", "id", state->id, "pid",
-				    (int)state->pid);
+	static const char *const same[] = {"dir",	  "fd_base",   "light_limit", "volumes",
+					   "cache_bytes", "timeout_s", "ceph"};
+	json_t *request =
+	    json_pack("{s:s, s:s, s:i}", "op", "attach", "id", state->id, "pid", (int)state->pid);
 
 	for (size_t i = 0; request && i < sizeof(same) / sizeof(same[0]); i++) {
 		json_t *value = json_object_get(spec, same[i]);
@@ -107,7 +107,8 @@ static int detach(struct service *service, const char *id, unsigned timeout_s, s
 	CLEANUP_JSON json_t *request = json_pack("{s:s, s:s}", "op", "detach", "id", id);
 	CLEANUP_JSON json_t *answer = NULL;
 
-	return request ? service_ask(service, request, timeout_s, &answer, NULL, NULL, err) : -ENOMEM;
+	return request ? service_ask(service, request, timeout_s, &answer, NULL, NULL, err)
+		       : -ENOMEM;
 }
 
 static unsigned answer_time(const json_t *spec)
@@ -130,7 +131,8 @@ static int attach(const json_t *spec, const struct state *state, const char *dir
 		err->text[0] = '\0';
 		r = service_enter(pool, spec, state->pid, &service, err);
 		if (!r)
-			r = service_ask(service, request, answer_time(spec), &answer, fds, &nfds, err);
+			r = service_ask(service, request, answer_time(spec), &answer, fds, &nfds,
+					err);
 		/* It is ending, or still ends an earlier run of this container: a new one, then. */
 		if ((r == -ESHUTDOWN || r == -ECONNRESET || r == -EEXIST) && tries < ATTACH_TRIES) {
 			service_await_end(service, ATTACH_RETRY_MS);
@@ -146,8 +148,8 @@ static int attach(const json_t *spec, const struct state *state, const char *dir
 			service_await_end(service, strcmp(pool, state->id) ? 0 : END_WAIT_MS);
 		return r;
 	}
-	r = attach_mounts(state->pid, spec, EDIT_INIT_FILE, json_object_get(answer, "mounts"), fds, nfds,
-			  err);
+	r = attach_mounts(state->pid, spec, EDIT_INIT_FILE, json_object_get(answer, "mounts"), fds,
+			  nfds, err);
 	for (unsigned i = 0; i < nfds; i++)
 		fd_close(fds[i]);
 	if (r < 0)

@@ -90,10 +90,11 @@ __attribute__((noreturn)) static void become_service(struct service *s, const ch
 	if (!r)
 		r = cgroups_join(groups, &err);
 	/* above what they are moved onto */
-	if (!r && ((ready = fcntl(ready, F_DUPFD_CLOEXEC, 5)) < 0 ||
-		   (guard = fcntl(guard, F_DUPFD_CLOEXEC, 5)) < 0 || log < 0 || null < 0 ||
-		   chdir("/") < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
-		   dup2(log, STDERR_FILENO) < 0 || dup2(ready, 3) < 0 || dup2(guard, 4) < 0))
+	if (!r &&
+	    ((ready = fcntl(ready, F_DUPFD_CLOEXEC, 5)) < 0 ||
+	     (guard = fcntl(guard, F_DUPFD_CLOEXEC, 5)) < 0 || log < 0 || null < 0 ||
+	     chdir("/") < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
+	     dup2(log, STDERR_FILENO) < 0 || dup2(ready, 3) < 0 || dup2(guard, 4) < 0))
 		r = -errno;
 	if (!r) {
 		ready = 3;
@@ -207,8 +208,7 @@ int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct 
 			else if (fstatat(s->dir, "control", &st, 0) < 0 &&
 				 (fstatat(s->dir, "log", &st, 0) < 0 || !st.st_size))
 				remove_pool(s, pool); /* there is nothing in it to read */
-		}
-		else if (r == -ENOENT)
+		} else if (r == -ENOENT)
 			remove_pool(s, pool);
 		if (r < 0)
 			err_prefix(err, r, "pool %s", pool);
@@ -263,7 +263,8 @@ int service_ask(struct service *s, const json_t *request, unsigned timeout_s, js
 	if (!r)
 		r = fd_recv(s->sock, answer, ANSWER_MAX, &len, fds, nfds ? &got : NULL);
 	if (r == -EAGAIN)
-		return err_set(err, -ETIMEDOUT, "the service does not answer within %u s", timeout_s);
+		return err_set(err, -ETIMEDOUT, "the service does not answer within %u s",
+			       timeout_s);
 	if (!r && !len)
 		r = -ECONNRESET;
 	if (r < 0)

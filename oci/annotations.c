@@ -111,9 +111,10 @@ static int parse_mount(struct annotations *a, const char *name, const char *valu
 		return bad(err, name, value, "use TARGET=SOURCE, as in /data=local:/srv/data");
 	*source++ = '\0';
 	if (path_check(copy, MOUNT_PATH_MAX) < 0 || !strcmp(copy, "/"))
-		return bad(err, name, value,
-			   "the target must be an absolute path below /, without \"..\" and shorter "
-			   "than 256 bytes");
+		return bad(
+		    err, name, value,
+		    "the target must be an absolute path below /, without \"..\" and shorter "
+		    "than 256 bytes");
 	options = options_of(source);
 	if (options)
 		*options++ = '\0';

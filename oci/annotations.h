@@ -9,22 +9,22 @@
 #include "danaus/base/err.h"
 #include "danaus/proto/mount_table.h"
 
-#define POOL_NAME_MAX	129 /* with its NUL; a container's id is 64 */
+#define POOL_NAME_MAX		 129 /* with its NUL; a container's id is 64 */
 #define ANNOTATION_TIMEOUT_MAX_S 3600
 
 struct annotated_mount {
-	char *annotation; /* its full name, for messages */
-	char *target;	  /* absolute, normalized, not "/" */
-	char *source;	  /* a spec whose grammar has been checked */
-	char *ceph_id;	  /* ",id=NAME"; NULL: the configured default */
+	char *annotation;   /* its full name, for messages */
+	char *target;	    /* absolute, normalized, not "/" */
+	char *source;	    /* a spec whose grammar has been checked */
+	char *ceph_id;	    /* ",id=NAME"; NULL: the configured default */
 	unsigned timeout_s; /* ",timeout=S"; 0: the configured default */
 	bool ro;
 };
 
 struct annotations {
 	bool on;
-	char *pool; /* NULL: the container's own */
-	char *cpus; /* canonical list; NULL: the container's cpuset */
+	char *pool;	      /* NULL: the container's own */
+	char *cpus;	      /* canonical list; NULL: the container's cpuset */
 	uint64_t cache_bytes; /* 0: the default */
 	unsigned nmounts;
 	struct annotated_mount mount[MOUNT_TABLE_MAX]; /* in the order of their names */

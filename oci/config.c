@@ -27,8 +27,8 @@ static int absolute_paths(const char *path, const char *key, const json_t *array
 		return err_set(err, -EINVAL, "%s: \"%s\" is a list of absolute paths", path, key);
 	json_array_foreach (array, i, value) {
 		if (!json_is_string(value) || path_check(json_string_value(value), 4096) < 0)
-			return err_set(err, -EINVAL, "%s: \"%s\" takes absolute paths without \"..\"",
-				       path, key);
+			return err_set(err, -EINVAL,
+				       "%s: \"%s\" takes absolute paths without \"..\"", path, key);
 	}
 	return 0;
 }
@@ -57,9 +57,11 @@ static int check_identity(const char *path, const char *name, const json_t *iden
 		return err_set(err, -EINVAL, "%s: \"ceph\" is {\"NAME\": {...}}", path);
 	json_object_foreach ((json_t *)identity, key, value) {
 		if (!strcmp(key, "conf") || !strcmp(key, "keyring")) {
-			if (!json_is_string(value) || path_check(json_string_value(value), 4096) < 0)
+			if (!json_is_string(value) ||
+			    path_check(json_string_value(value), 4096) < 0)
 				return err_set(err, -EINVAL,
-					       "%s: ceph.%s.%s takes an absolute path", path, name, key);
+					       "%s: ceph.%s.%s takes an absolute path", path, name,
+					       key);
 		} else if (!strcmp(key, "id")) {
 			if (!json_is_string(value))
 				return err_set(err, -EINVAL, "%s: ceph.%s.id takes a string", path,
@@ -172,9 +174,10 @@ int config_runtime(const struct config *config, const char **ret, struct err *er
 		*ret = path;
 		return 0;
 	}
-	return err_set(err, -ENOENT,
-		       "no low-level runtime found: install crun or runc, or name one in \"runtimes\" "
-		       "of " CONFIG_PATH);
+	return err_set(
+	    err, -ENOENT,
+	    "no low-level runtime found: install crun or runc, or name one in \"runtimes\" "
+	    "of " CONFIG_PATH);
 }
 
 static bool below_any(const json_t *dirs, const char *path)
@@ -224,11 +227,11 @@ int config_ceph(const struct config *config, const char *name, const char *pool,
 			n++;
 		}
 		if (n != 1)
-			return err_set(err, -EACCES,
-				       "%u ceph identities are granted to pool %s: %s " CONFIG_PATH, n,
-				       pool,
-				       n ? "choose one with ,id=NAME; they are in"
-					 : "add one under \"ceph\", with the pool in its \"allow\", to");
+			return err_set(
+			    err, -EACCES,
+			    "%u ceph identities are granted to pool %s: %s " CONFIG_PATH, n, pool,
+			    n ? "choose one with ,id=NAME; they are in"
+			      : "add one under \"ceph\", with the pool in its \"allow\", to");
 	}
 	if (!identity || !granted(identity, pool))
 		return err_set(err, -EACCES,
@@ -244,8 +247,9 @@ int config_ceph(const struct config *config, const char *name, const char *pool,
 	    .paths = json_object_get(identity, "paths"),
 	};
 	if (ret->paths && !below_any(ret->paths, path))
-		return err_set(err, -EACCES,
-			       "ceph identity %s may not mount %s: see its \"paths\" in " CONFIG_PATH,
-			       name, path);
+		return err_set(
+		    err, -EACCES,
+		    "ceph identity %s may not mount %s: see its \"paths\" in " CONFIG_PATH, name,
+		    path);
 	return 0;
 }

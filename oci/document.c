@@ -13,8 +13,8 @@
 #include "danaus/base/parse.h"
 
 /* A string that no engine writes: control characters are dumped as \u escapes. */
-#define MARK	  "\x01u64:"
-#define MARK_TEXT "\"\\u0001u64:"
+#define MARK	   "\x01u64:"
+#define MARK_TEXT  "\"\\u0001u64:"
 #define INT_DIGITS 18 /* digits that always fit an int64_t */
 
 /* Copies text to out with every integer of more than INT_DIGITS digits as a marked string. Grows by
@@ -35,7 +35,8 @@ static size_t mark_big_integers(const char *text, size_t len, char *out)
 			bool integer = true;
 			size_t digits;
 
-			for (; end < len && text[end] && strchr("0123456789.eE+-", text[end]); end++)
+			for (; end < len && text[end] && strchr("0123456789.eE+-", text[end]);
+			     end++)
 				integer &= isdigit((unsigned char)text[end]) != 0;
 			digits = end - i;
 

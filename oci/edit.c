@@ -67,8 +67,7 @@ static uint64_t hard_limit(const json_t *process)
 	uint64_t value;
 	size_t i;
 
-	json_array_foreach(json_object_get(process, "rlimits"), i, limit)
-	{
+	json_array_foreach (json_object_get(process, "rlimits"), i, limit) {
 		const char *type = json_string_value(json_object_get(limit, "type"));
 
 		if (type && !strcmp(type, "RLIMIT_NOFILE") &&
@@ -90,8 +89,7 @@ static int preload_env(json_t *process)
 
 	if (r < 0)
 		return r;
-	json_array_foreach(env, i, entry)
-	{
+	json_array_foreach (env, i, entry) {
 		const char *text = json_string_value(entry);
 
 		if (text && !strncmp(text, name, strlen(name))) {
@@ -204,8 +202,7 @@ static int read_preload(const json_t *config, int root, char **ret, struct err *
 	size_t i;
 	int r;
 
-	json_array_foreach(json_object_get(config, "mounts"), i, mount)
-	{
+	json_array_foreach (json_object_get(config, "mounts"), i, mount) {
 		const char *target = json_string_value(json_object_get(mount, "destination"));
 
 		if (target && !strcmp(target, EDIT_LD_PRELOAD))
@@ -361,8 +358,7 @@ static int edit_mounts(const struct edit_context *c, json_t *config, const json_
 	snprintf(guest, sizeof(guest), "%s/guest", dir);
 	snprintf(preload, sizeof(preload), "%s/ld.so.preload", guest);
 	snprintf(empty, sizeof(empty), "%s/empty", dir);
-	json_array_foreach(json_object_get(spec, "volumes"), i, volume)
-	{
+	json_array_foreach (json_object_get(spec, "volumes"), i, volume) {
 		if (!r && json_is_true(json_object_get(volume, "make")))
 			r = add_mount(mounts, json_string_value(json_object_get(volume, "target")),
 				      empty, "bind,rw,nosuid,nodev,rprivate");

@@ -31,7 +31,8 @@ int hook_fail(const char *what, const struct err *err, int code)
 	}
 	fd_write_all(STDERR_FILENO, line + strlen(stamp) + 1, n - strlen(stamp) - 1);
 	mkdir(RUNDIR, 0711);
-	CLEANUP_FD int fd = open(HOOK_LOG, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	CLEANUP_FD int fd =
+	    open(HOOK_LOG, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd >= 0) {
 		fd_write_all(fd, line, n);
 		if (fstat(fd, &st) == 0 && st.st_size > LOG_MAX)

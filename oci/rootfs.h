@@ -11,6 +11,6 @@
 int rootfs_open(int root, const char *path, int flags, uint64_t resolve, int *ret);
 
 /* Where a container path leads once its symlinks are resolved within the root: an absolute
- * container path. Components that do not exist yet stay as they are. -ELOOP for a symlink to a place
- * that is not there, as one that would lead out of the root. */
+ * container path. Components that do not exist yet stay as they are. -ELOOP for a symlink to a
+ * place that is not there, as one that would lead out of the root. */
 int rootfs_resolve(int root, const char *path, char ret[PATH_MAX]);

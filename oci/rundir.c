@@ -82,7 +82,8 @@ static int remove_at(int at, const char *name)
 		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
 			continue;
 		if (unlinkat(fd, entry->d_name, 0) < 0 && errno != ENOENT)
-			r = errno == EISDIR || errno == EPERM ? remove_at(fd, entry->d_name) : -errno;
+			r = errno == EISDIR || errno == EPERM ? remove_at(fd, entry->d_name)
+							      : -errno;
 		if (r < 0)
 			break;
 	}
@@ -113,9 +114,11 @@ static unsigned long long start_time(pid_t pid)
 	if (fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL) < 0)
 		return 0;
 	tail = strrchr(text, ')'); /* the name before it is the program's own choice */
-	if (!tail || sscanf(tail, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d "
-				  "%*d %*d %*d %*d %llu",
-			    &state, &start) != 2 ||
+	if (!tail ||
+	    sscanf(tail,
+		   ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d "
+		   "%*d %*d %*d %*d %llu",
+		   &state, &start) != 2 ||
 	    strchr("ZX", state))
 		return 0;
 	return start;
@@ -152,8 +155,8 @@ void rundir_sweep(const char *containers, void (*gone)(const char *pool))
 	while (dir && (entry = readdir(dir))) {
 		if (id_check(entry->d_name, ID_MAX) < 0)
 			continue;
-		CLEANUP_FD int fd =
-		    openat(dirfd(dir), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		CLEANUP_FD int fd = openat(dirfd(dir), entry->d_name,
+					   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0 || in_use(fd))
 			continue;
 		CLEANUP_JSON json_t *spec = NULL;
@@ -190,8 +193,9 @@ int rundir_restore(const char *dir, const json_t *spec, const char *bundle, stru
 	snprintf(to, sizeof(to), "%s%s", config ? config : bundle, config ? "" : "/config.json");
 	r = fd_read_file_at(AT_FDCWD, from, DOCUMENT_MAX, &text, &len);
 	if (!r)
-		r = stat(to, &st) < 0 ? -errno
-				      : fd_replace_file_at(AT_FDCWD, to, st.st_mode & 0777, text, len);
+		r = stat(to, &st) < 0
+			? -errno
+			: fd_replace_file_at(AT_FDCWD, to, st.st_mode & 0777, text, len);
 	return r < 0 ? err_prefix(err, r, "cannot restore %s", to) : 0;
 }
 

@@ -9,13 +9,13 @@
 
 #include "danaus/base/err.h"
 
-#define SOURCE_MAX	  8192 /* bytes of a spec */
-#define SOURCE_DEPTH_MAX  8
+#define SOURCE_MAX	 8192 /* bytes of a spec */
+#define SOURCE_DEPTH_MAX 8
 
 struct source_leaf {
-	bool ceph;	   /* else local */
-	const char *fs;	   /* the named file system of ceph, "" for the cluster's default */
-	const char *path;  /* absolute, normalized */
+	bool ceph;	  /* else local */
+	const char *fs;	  /* the named file system of ceph, "" for the cluster's default */
+	const char *path; /* absolute, normalized */
 };
 
 /* Calls visit for each leaf, left to right; a negative result ends the walk and is returned. On a

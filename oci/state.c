@@ -10,7 +10,8 @@
 
 int id_check(const char *id, size_t max)
 {
-	size_t len = strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-+:");
+	size_t len =
+	    strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-+:");
 
 	return len && !id[len] && len < max && id[0] != '.' ? 0 : -EINVAL;
 }

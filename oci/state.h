@@ -11,7 +11,7 @@
 
 struct state {
 	char id[ID_MAX];
-	pid_t pid; /* 0 where the runtime gives none (poststop) */
+	pid_t pid;	   /* 0 where the runtime gives none (poststop) */
 	char bundle[4096]; /* "" where it gives none */
 };
 

@@ -21,7 +21,7 @@ static const char *const left_alone[] = {"/proc", "/sys", "/dev", "/run", "/var/
 static const char *const forbidden[] = {"/proc", "/sys", "/dev", "/.danaus"};
 
 /* Mount options that hold for the kernel face as well. */
-static const char *const kept_flags[] = {"nosuid",   "nodev",	   "noexec",	 "noatime",
+static const char *const kept_flags[] = {"nosuid",   "nodev",	    "noexec",	 "noatime",
 					 "relatime", "strictatime", "nodiratime"};
 
 #define BELOW_ANY(path, list) below_any(path, list, sizeof(list) / sizeof((list)[0]))
@@ -54,7 +54,8 @@ static int destination(const json_t *mount, char ret[PATH_MAX], struct err *err)
 	size_t len = 0;
 
 	if (!p || *p != '/' || strlen(p) >= PATH_MAX - 1)
-		return err_set(err, -EINVAL, "a mount's destination (%.200s) is not an absolute path",
+		return err_set(err, -EINVAL,
+			       "a mount's destination (%.200s) is not an absolute path",
 			       p ? p : "none");
 	while (*p) {
 		size_t n;
@@ -101,8 +102,10 @@ static int add(json_t *volumes, const char *target, const char *source, bool ro,
 		return err_set(err, -EINVAL, "the volume's path %.64s... is longer than %d bytes",
 			       target, MOUNT_PATH_MAX - 1);
 	if (json_array_size(volumes) == MOUNT_TABLE_MAX)
-		return err_set(err, -EINVAL, "more than %d volumes for Danaus: name those it should "
-			       "serve with danaus.mount annotations", MOUNT_TABLE_MAX);
+		return err_set(err, -EINVAL,
+			       "more than %d volumes for Danaus: name those it should "
+			       "serve with danaus.mount annotations",
+			       MOUNT_TABLE_MAX);
 	volume = json_pack("{s:s, s:s, s:b, s:O, s:b}", "target", target, "source", source, "ro",
 			   (int)ro, "flags", flags, "make", (int)make);
 	return json_array_append_new(volumes, volume) < 0 ? -ENOMEM : 0;
@@ -192,7 +195,8 @@ static int check_leaf(void *arg, const struct source_leaf *leaf, struct err *err
 	struct stat st;
 
 	if (leaf->ceph) {
-		int r = config_ceph(c->config, check->mount->ceph_id, c->pool, leaf->path, &ceph, err);
+		int r =
+		    config_ceph(c->config, check->mount->ceph_id, c->pool, leaf->path, &ceph, err);
 
 		if (r < 0)
 			return r;
@@ -237,11 +241,11 @@ static int take_annotated(const struct volumes_context *c, const json_t *mounts,
 				       m->annotation, m->target);
 		r = rootfs_resolve(c->root, m->target, resolved);
 		if (r < 0 || strcmp(resolved, m->target) != 0)
-			return err_set(err, r < 0 ? r : -ELOOP,
-				       "annotation %s: %s goes through a symbolic link of the image; "
-				       "name the place itself%s%s",
-				       m->annotation, m->target, r < 0 ? "" : ", ",
-				       r < 0 ? "" : resolved);
+			return err_set(
+			    err, r < 0 ? r : -ELOOP,
+			    "annotation %s: %s goes through a symbolic link of the image; "
+			    "name the place itself%s%s",
+			    m->annotation, m->target, r < 0 ? "" : ", ", r < 0 ? "" : resolved);
 		json_array_foreach (mounts, j, mount) {
 			r = destination(mount, other, err);
 			if (r < 0)
@@ -337,9 +341,8 @@ int volumes_collect(const struct volumes_context *c, const json_t *mounts, json_
 {
 	struct config_ceph ceph = {0};
 	unsigned timeout_s = 0;
-	int r = c->annotations->nmounts
-		    ? take_annotated(c, mounts, volumes, &ceph, &timeout_s, err)
-		    : take_binds(c, mounts, volumes, err);
+	int r = c->annotations->nmounts ? take_annotated(c, mounts, volumes, &ceph, &timeout_s, err)
+					: take_binds(c, mounts, volumes, err);
 
 	if (!r)
 		r = leave_covered(mounts, volumes, err);

@@ -6,18 +6,18 @@
 #include "danaus/proto/attach.h"
 #include "preload/fdtab.h"
 
-#define ATTACH_PATH   "/.danaus/attach"
-#define SPIN_CLOCKS   100000 /* about 40 us */
-#define SPIN_FEW      3000
-#define SPIN_MISS_MAX 16
+#define ATTACH_PATH    "/.danaus/attach"
+#define SPIN_CLOCKS    100000 /* about 40 us */
+#define SPIN_FEW       3000
+#define SPIN_MISS_MAX  16
 #define LEFT_MAX_BYTES (1u << 20) /* further away it is another stack */
-#define AF_UNIX_      1
-#define SCM_RIGHTS_   1
-#define SOL_SOCKET_   1
-#define SEQPACKET_    5
-#define CLOEXEC_      02000000
-#define NOSIGNAL_     0x4000
-#define CMSG_CLOEXEC_ 0x40000000
+#define AF_UNIX_       1
+#define SCM_RIGHTS_    1
+#define SOL_SOCKET_    1
+#define SEQPACKET_     5
+#define CLOEXEC_       02000000
+#define NOSIGNAL_      0x4000
+#define CMSG_CLOEXEC_  0x40000000
 
 struct unix_address {
 	uint16_t family;
@@ -277,11 +277,12 @@ static void slot_free(unsigned i)
 	atomic_fetch_or_explicit(&root.free_slots, 1ull << i, memory_order_release);
 }
 
-/* A signal handler may leave a call for good, by siglongjmp(3). Its frame was below that of any call which
- * this thread makes later from where it went, while a call that a handler interrupted is above those of the
- * handler; but for a handler that has a stack of its own. What still waits in the service is told to end,
- * and given back when it has. */
-__attribute__((noinline)) static void give_up_left_calls(struct shm_channel *channel, uintptr_t frame)
+/* A signal handler may leave a call for good, by siglongjmp(3). Its frame was below that of any
+ * call which this thread makes later from where it went, while a call that a handler interrupted is
+ * above those of the handler; but for a handler that has a stack of its own. What still waits in
+ * the service is told to end, and given back when it has. */
+__attribute__((noinline)) static void give_up_left_calls(struct shm_channel *channel,
+							 uintptr_t frame)
 {
 	struct sigaltstack_ stack;
 
@@ -340,7 +341,8 @@ static bool service_gone(struct shm_channel *channel)
 	return atomic_load(&channel->dead) || SYS(poll, &end, 1, 0) > 0;
 }
 
-/* What a signal's handler does to a call that waits: restarts it where it has SA_RESTART (signal(7)). */
+/* What a signal's handler does to a call that waits: restarts it where it has SA_RESTART
+ * (signal(7)). */
 enum handlers { HANDLERS_INTERRUPT, HANDLERS_RESTART, HANDLERS_DIFFER };
 
 static enum handlers handlers_of_program(void)
@@ -363,9 +365,9 @@ static enum handlers handlers_of_program(void)
 				    : HANDLERS_INTERRUPT;
 }
 
-/* Looks after the service each second. The kernel does not restart a wait that has a limit, nor tell which
- * signal ended it: where a lock may take for ever and the program's handlers differ, the wait has none,
- * and the kernel decides. Then only a signal ends it when the service was killed. */
+/* Looks after the service each second. The kernel does not restart a wait that has a limit, nor
+ * tell which signal ended it: where a lock may take for ever and the program's handlers differ, the
+ * wait has none, and the kernel decides. Then only a signal ends it when the service was killed. */
 static int wait_asleep(struct shm_channel *channel, struct shm_slot *slot, unsigned index)
 {
 	bool lock = slot->request.op == WIRE_LOCK || slot->request.op == WIRE_FLOCK;

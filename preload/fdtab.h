@@ -50,8 +50,8 @@ bool fd_is_ours(int fd);
 /* A new open file without a number, one reference. NULL when there are too many. */
 struct ofile *ofile_new(uint32_t handle, uint32_t flags, uint32_t mode);
 struct ofile *ofile_ref(struct ofile *file);
-/* For one that nobody may hold any more: false then. It may be another one's by now: look again where it
- * came from. */
+/* For one that nobody may hold any more: false then. It may be another one's by now: look again
+ * where it came from. */
 bool ofile_tryref(struct ofile *file);
 /* The last one closes the handle: what closing said. */
 int ofile_put(struct ofile *file);

@@ -36,7 +36,7 @@ struct root {
 	int socket, anchor;    /* descriptors of our own, guarded; -1 */
 	_Atomic uint32_t lock; /* of the socket; lock_take() */
 	_Atomic uint32_t spin_misses;
-	uint32_t notify; /* the notify door hears this process */
+	uint32_t notify;	    /* the notify door hears this process */
 	uint32_t kernel_calls_left; /* a fork's child: calls that the kernel face serves before it
 				     * is worth a channel of its own */
 

@@ -77,7 +77,7 @@ struct pollfd_ {
 struct timespec_ {
 	long sec, nsec;
 };
-struct sigaction_ { /* rt_sigaction(2) */
+struct sigaction_ {    /* rt_sigaction(2) */
 	void *handler; /* 0 and 1: none */
 	unsigned long flags;
 	void *restorer;

@@ -12,7 +12,7 @@ struct thread {
 	uint32_t vfork_child;
 	uint32_t tid; /* valid while generation is the root's */
 	uint32_t generation;
-	uint32_t slot; /* where the last call was: warm in the cache */
+	uint32_t slot;	/* where the last call was: warm in the cache */
 	uint32_t calls; /* under way, or left by siglongjmp(3): channel.c */
 };
 extern __thread struct thread thread __attribute__((tls_model("initial-exec")));

@@ -7,16 +7,37 @@
 
 /* Options that take their value in the next argument: of crun and runc, before the verb, then of
  * the verbs that are edited. Those written --name=value need no entry. */
-static const char *const global_values[] = {"--log",	   "--log-format",     "--log-level",
-					    "--root",	   "--criu",	       "--rootless",
-					    "--cgroup-manager", NULL};
-static const char *const create_values[] = {"-b", "--bundle", "-f", "--config", "--console-socket",
-					    "--pid-file", "--preserve-fds", "--pidfd-socket", NULL};
-static const char *const exec_values[] = {
-    "-p",	"--process",	  "--console-socket", "--pid-file", "--pidfile",  "--cwd",
-    "-e",	"--env",	  "-u",		      "--user",	    "-g",	  "--additional-gids",
-    "-a",	"--apparmor",	  "-c",		      "--cap",	    "--preserve-fds", "--cgroup",
-    "--process-label", NULL};
+static const char *const global_values[] = {"--log",  "--log-format", "--log-level",	  "--root",
+					    "--criu", "--rootless",   "--cgroup-manager", NULL};
+static const char *const create_values[] = {"-b",
+					    "--bundle",
+					    "-f",
+					    "--config",
+					    "--console-socket",
+					    "--pid-file",
+					    "--preserve-fds",
+					    "--pidfd-socket",
+					    NULL};
+static const char *const exec_values[] = {"-p",
+					  "--process",
+					  "--console-socket",
+					  "--pid-file",
+					  "--pidfile",
+					  "--cwd",
+					  "-e",
+					  "--env",
+					  "-u",
+					  "--user",
+					  "-g",
+					  "--additional-gids",
+					  "-a",
+					  "--apparmor",
+					  "-c",
+					  "--cap",
+					  "--preserve-fds",
+					  "--cgroup",
+					  "--process-label",
+					  NULL};
 
 static bool takes_value(const char *const *list, const char *arg)
 {
@@ -68,16 +89,12 @@ void arguments_read(int argc, char **argv, struct arguments *ret)
 	if (!strcmp(argv[verb], "create") || !strcmp(argv[verb], "run")) {
 		ret->verb = VERB_CREATE;
 		ret->id = skip_options(argc, argv, from, create_values);
-		ret->bundle =
-		    option_value(argv, from, ret->id, create_values, "--bundle", "-b");
-		ret->config =
-		    option_value(argv, from, ret->id, create_values, "--config", "-f");
+		ret->bundle = option_value(argv, from, ret->id, create_values, "--bundle", "-b");
+		ret->config = option_value(argv, from, ret->id, create_values, "--config", "-f");
 	} else if (!strcmp(argv[verb], "exec")) {
 		ret->verb = VERB_EXEC;
 		ret->id = skip_options(argc, argv, from, exec_values);
-		ret->process =
-		    option_value(argv, from, ret->id, exec_values, "--process", "-p");
-		ret->caps =
-		    option_value(argv, from, ret->id, exec_values, "--cap", "-c") != NULL;
+		ret->process = option_value(argv, from, ret->id, exec_values, "--process", "-p");
+		ret->caps = option_value(argv, from, ret->id, exec_values, "--cap", "-c") != NULL;
 	}
 }

@@ -51,7 +51,8 @@ static int edit_bundle(const struct config *config, const char *bundle, const ch
 	r = edit_config(&context, document, &spec, err);
 	if (r < 0 || !spec)
 		return r;
-	if (asprintf(&path, "%s%s%s", *file == '/' ? "" : real, *file == '/' ? "" : "/", file) < 0 ||
+	if (asprintf(&path, "%s%s%s", *file == '/' ? "" : real, *file == '/' ? "" : "/", file) <
+		0 ||
 	    json_object_set_new(spec, "config", json_string(path)) < 0)
 		return -ENOMEM;
 	r = fstatat(dir, file, &st, 0) < 0 ? -errno : rundir_make(spec, text, len, err);
@@ -69,9 +70,9 @@ static int edit_process_file(const char *path, struct err *err)
 	if (!r)
 		r = edit_process(document, err);
 	if (!r)
-		r = stat(path, &st) < 0 ? -errno
-					: document_write_at(AT_FDCWD, path, st.st_mode & 0777,
-							    document, err);
+		r = stat(path, &st) < 0
+			? -errno
+			: document_write_at(AT_FDCWD, path, st.st_mode & 0777, document, err);
 	return r;
 }
 

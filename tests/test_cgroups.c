@@ -15,13 +15,14 @@
 
 #define V2_MOUNT "30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n"
 #define V1_MOUNTS                                                                                  \
-	"31 20 0:30 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n"      \
-	"32 20 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"                         \
-	"33 20 0:32 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer\n"                       \
-	"34 20 0:33 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n"                       \
-	"35 20 0:34 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n"            \
+	"31 20 0:30 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n"     \
+	"32 20 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"                        \
+	"33 20 0:32 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer\n"                      \
+	"34 20 0:33 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n"                      \
+	"35 20 0:34 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n"           \
 	"36 20 0:35 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
-#define V1_LINES "9:name=systemd:/s\n6:freezer:/p/c\n5:devices:/p/c\n4:memory:/p/c\n1:cpu,cpuacct:/p/c\n"
+#define V1_LINES                                                                                   \
+	"9:name=systemd:/s\n6:freezer:/p/c\n5:devices:/p/c\n4:memory:/p/c\n1:cpu,cpuacct:/p/c\n"
 
 static void layouts_are_understood(void **state)
 {
@@ -36,7 +37,8 @@ static void layouts_are_understood(void **state)
 	    {"4:memory:/p/c d\n", "32 20 0:31 / /sys/fs/cg\\040x rw - cgroup cgroup rw,memory\n",
 	     "/sys/fs/cg x/p/c d "},
 	    /* A bind mount of a part of the hierarchy shows less than the whole. */
-	    {"0::/p/c\n", "1 1 0:1 /p /m rw - cgroup2 x rw\n2 1 0:1 / /n rw - cgroup2 x rw\n", "/n/p/c "},
+	    {"0::/p/c\n", "1 1 0:1 /p /m rw - cgroup2 x rw\n2 1 0:1 / /n rw - cgroup2 x rw\n",
+	     "/n/p/c "},
 	    {"0::/p/c\n", "1 1 0:1 /p /m rw - cgroup2 x rw\n", "/m/c "},
 	    {"0::/a:b\n", V2_MOUNT, "/sys/fs/cgroup/a:b "},
 	};
@@ -184,8 +186,10 @@ static void the_machine_is_understood(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(layouts_are_understood),	     cmocka_unit_test(nothing_mounted_is_an_error),
-	    cmocka_unit_test(a_pool_is_beside_its_container), cmocka_unit_test(usage_is_read),
+	    cmocka_unit_test(layouts_are_understood),
+	    cmocka_unit_test(nothing_mounted_is_an_error),
+	    cmocka_unit_test(a_pool_is_beside_its_container),
+	    cmocka_unit_test(usage_is_read),
 	    cmocka_unit_test(the_machine_is_understood),
 	};
 

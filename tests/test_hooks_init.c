@@ -28,24 +28,24 @@
 #include "danaus/proto/attach.h"
 #include "hooks/loader.h"
 
-#define ADMIN  (1ull << CAP_SYS_ADMIN)
+#define ADMIN	(1ull << CAP_SYS_ADMIN)
 #define SETPCAP (1ull << CAP_SETPCAP)
-#define CHOWN  (1ull << CAP_CHOWN)
-#define KILL   (1ull << CAP_KILL)
+#define CHOWN	(1ull << CAP_CHOWN)
+#define KILL	(1ull << CAP_KILL)
 
 static const char *init_path;
 static char tmp[64];
 static int listen_fd;
 
 struct run {
-	const char *masks;     /* init's first argument */
-	char *program[4];      /* what init runs */
-	const char *path;      /* PATH=... */
-	uid_t uid;	       /* of the container's process */
-	uint64_t given;	       /* all five sets when init starts; 0: what the test has */
-	bool busy;	       /* a listener is in the chain already */
-	bool no_service;       /* nobody listens */
-	int answer;	       /* the service's answer */
+	const char *masks; /* init's first argument */
+	char *program[4];  /* what init runs */
+	const char *path;  /* PATH=... */
+	uid_t uid;	   /* of the container's process */
+	uint64_t given;	   /* all five sets when init starts; 0: what the test has */
+	bool busy;	   /* a listener is in the chain already */
+	bool no_service;   /* nobody listens */
+	int answer;	   /* the service's answer */
 	/* results */
 	int status;
 	bool listener; /* the service got one */
@@ -94,8 +94,9 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	static const char *const files[] = {".danaus/attach", ".danaus/filter", ".danaus/init",
-					    ".danaus", "bin", "etc", "lib", "lib64", "proc", "usr", ""};
+	static const char *const files[] = {
+	    ".danaus/attach", ".danaus/filter", ".danaus/init", ".danaus", "bin", "etc", "lib",
+	    "lib64",	      "proc",		"usr",		""};
 	char path[128];
 
 	close(listen_fd);
@@ -139,14 +140,16 @@ static void give_caps(const struct run *run)
 		    prctl(PR_CAPBSET_DROP, cap) < 0)
 			_exit(78);
 	}
-	if (prctl(PR_SET_KEEPCAPS, 1) < 0 || (run->uid && setresuid(run->uid, run->uid, run->uid) < 0))
+	if (prctl(PR_SET_KEEPCAPS, 1) < 0 ||
+	    (run->uid && setresuid(run->uid, run->uid, run->uid) < 0))
 		_exit(78);
 	for (int i = 0; i < 2; i++)
 		data[i].effective = data[i].permitted = data[i].inheritable = run->given >> 32 * i;
 	if (syscall(SYS_capset, &header, data) < 0)
 		_exit(78);
 	for (int cap = 0; cap < 64; cap++) {
-		if (run->given >> cap & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
+		if (run->given >> cap & 1 &&
+		    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
 			_exit(78);
 	}
 }
@@ -166,7 +169,8 @@ static void make_busy(void)
 /* Answers one init, if it comes before it says something or ends. */
 static void serve(struct run *run, int out)
 {
-	struct pollfd either[] = {{.fd = listen_fd, .events = POLLIN}, {.fd = out, .events = POLLIN}};
+	struct pollfd either[] = {{.fd = listen_fd, .events = POLLIN},
+				  {.fd = out, .events = POLLIN}};
 
 	if (poll(either, 2, -1) < 0 || !either[0].revents)
 		return;
@@ -200,8 +204,8 @@ static void run_init(struct run *run)
 	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
 	pid = fork();
 	if (pid == 0) {
-		char *argv[] = {"/.danaus/init", (char *)run->masks, run->program[0], run->program[1],
-				run->program[2], NULL};
+		char *argv[] = {"/.danaus/init", (char *)run->masks, run->program[0],
+				run->program[1], run->program[2],    NULL};
 		char *envp[] = {(char *)(run->path ? run->path : "PATH=/bin:/usr/bin"), NULL};
 
 		dup2(out[1], 1);
@@ -223,7 +227,7 @@ static void run_init(struct run *run)
 	assert_true(WIFEXITED(status));
 	run->status = WEXITSTATUS(status);
 	if (run->status == 77)
-		skip(); /* no mount namespaces here */
+		skip();	       /* no mount namespaces here */
 	if (run->no_service) { /* the test's own listener is unreachable by name now */
 		char path[128];
 
@@ -247,7 +251,8 @@ static uint64_t field(const struct run *run, const char *name)
 
 static void root_has_exactly_its_sets(void **state)
 {
-	struct run run = {.masks = "1:1:0:1:0", .program = {"cat", "/proc/self/status"},
+	struct run run = {.masks = "1:1:0:1:0",
+			  .program = {"cat", "/proc/self/status"},
 			  .given = ADMIN | SETPCAP | CHOWN};
 
 	run_init(&run);
@@ -291,8 +296,10 @@ static void only_the_loader_goes_by_the_filter(void **state)
 
 static void a_user_keeps_ambient_ones_alone(void **state)
 {
-	struct run run = {.masks = "21:20:20:20:20", .program = {"cat", "/proc/self/status"},
-			  .uid = 1000, .given = ADMIN | SETPCAP | CHOWN | KILL};
+	struct run run = {.masks = "21:20:20:20:20",
+			  .program = {"cat", "/proc/self/status"},
+			  .uid = 1000,
+			  .given = ADMIN | SETPCAP | CHOWN | KILL};
 
 	run_init(&run);
 	assert_int_equal(run.status, 0);
@@ -306,7 +313,8 @@ static void a_user_keeps_ambient_ones_alone(void **state)
 
 static void ambient_ones_must_be_inheritable(void **state)
 {
-	struct run run = {.masks = "21:21:1:21:21", .program = {"cat", "/proc/self/status"},
+	struct run run = {.masks = "21:21:1:21:21",
+			  .program = {"cat", "/proc/self/status"},
 			  .given = ADMIN | SETPCAP | CHOWN | KILL};
 
 	run_init(&run);
@@ -317,8 +325,10 @@ static void ambient_ones_must_be_inheritable(void **state)
 
 static void a_user_without_any_has_none(void **state)
 {
-	struct run run = {.masks = "0:0:0:0:0", .program = {"cat", "/proc/self/status"},
-			  .uid = 1000, .given = ADMIN | SETPCAP};
+	struct run run = {.masks = "0:0:0:0:0",
+			  .program = {"cat", "/proc/self/status"},
+			  .uid = 1000,
+			  .given = ADMIN | SETPCAP};
 	static const char *const fields[] = {"CapBnd:", "CapPrm:", "CapEff:", "CapInh:", "CapAmb:"};
 
 	run_init(&run);
@@ -329,8 +339,10 @@ static void a_user_without_any_has_none(void **state)
 
 static void another_listener_is_a_warning(void **state)
 {
-	struct run run = {.masks = "1:1:0:1:0", .program = {"echo", "it runs"},
-			  .given = ADMIN | SETPCAP | CHOWN, .busy = true};
+	struct run run = {.masks = "1:1:0:1:0",
+			  .program = {"echo", "it runs"},
+			  .given = ADMIN | SETPCAP | CHOWN,
+			  .busy = true};
 
 	run_init(&run);
 	assert_int_equal(run.status, 0);
@@ -341,8 +353,10 @@ static void another_listener_is_a_warning(void **state)
 
 static void a_missing_service_is_a_warning(void **state)
 {
-	struct run run = {.masks = "1:1:0:1:0", .program = {"echo", "it runs"},
-			  .given = ADMIN | SETPCAP | CHOWN, .no_service = true};
+	struct run run = {.masks = "1:1:0:1:0",
+			  .program = {"echo", "it runs"},
+			  .given = ADMIN | SETPCAP | CHOWN,
+			  .no_service = true};
 
 	run_init(&run);
 	assert_int_equal(run.status, 0);
@@ -352,8 +366,10 @@ static void a_missing_service_is_a_warning(void **state)
 
 static void a_service_that_refuses_is_an_error(void **state)
 {
-	struct run run = {.masks = "1:1:0:1:0", .program = {"echo", "it runs"},
-			  .given = ADMIN | SETPCAP | CHOWN, .answer = -EUSERS};
+	struct run run = {.masks = "1:1:0:1:0",
+			  .program = {"echo", "it runs"},
+			  .given = ADMIN | SETPCAP | CHOWN,
+			  .answer = -EUSERS};
 
 	run_init(&run);
 	assert_int_equal(run.status, 126);
@@ -381,12 +397,14 @@ static void programs_are_found_as_execvp_does(void **state)
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct run run = {.masks = "1:1:0:1:0", .path = rows[i].path,
+		struct run run = {.masks = "1:1:0:1:0",
+				  .path = rows[i].path,
 				  .program = {(char *)rows[i].program, "argument"}};
 
 		run_init(&run);
 		if (run.status != rows[i].status || !strstr(run.out, rows[i].says))
-			fail_msg("%s with %s: %d %s", rows[i].program, rows[i].path, run.status, run.out);
+			fail_msg("%s with %s: %d %s", rows[i].program, rows[i].path, run.status,
+				 run.out);
 	}
 }
 

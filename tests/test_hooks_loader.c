@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The search for the dynamic loader's calls, and the filter made from it as the kernel runs it: code
- * that makes a call is put at chosen offsets of a page. */
+/* The search for the dynamic loader's calls, and the filter made from it as the kernel runs it:
+ * code that makes a call is put at chosen offsets of a page. */
 #include "hooks/loader.h"
 
 #include <errno.h>
@@ -67,7 +67,8 @@ static void a_call_in_two_pieces_is_found_once(void **state)
 			put_call(code + 64, SYS_openat, between);
 			loader_scan(&loader, code, cut, 0x1000);
 			loader_scan(&loader, code + cut - LOADER_BEFORE,
-				    sizeof(code) - cut + LOADER_BEFORE, 0x1000 + cut - LOADER_BEFORE);
+				    sizeof(code) - cut + LOADER_BEFORE,
+				    0x1000 + cut - LOADER_BEFORE);
 			assert_int_equal(loader.nsites, 1);
 			assert_int_equal(loader.site[0], SITE(SYS_openat, 64 + 7 + between));
 		}
@@ -127,8 +128,8 @@ static int under_the_filter(const struct loader *loader)
 	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EXDEV),
 	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	unsigned char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE,
-				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *page =
+	    mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	/* not in the region of mappings */
 	unsigned char *low = mmap((void *)0x550000000000, 4096, PROT_READ | PROT_WRITE,
 				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
@@ -143,7 +144,8 @@ static int under_the_filter(const struct loader *loader)
 	put_call(page + 0x300, SYS_openat, 0);
 	put_call(page + 0x400, SYS_newfstatat, 0);
 	put_call(low + 0x123, SYS_access, 0);
-	if (mprotect(page, 8192, PROT_READ | PROT_EXEC) || mprotect(low, 4096, PROT_READ | PROT_EXEC))
+	if (mprotect(page, 8192, PROT_READ | PROT_EXEC) ||
+	    mprotect(low, 4096, PROT_READ | PROT_EXEC))
 		return 129;
 	memcpy(insns + n, refuse, sizeof(refuse));
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
@@ -158,9 +160,9 @@ static int under_the_filter(const struct loader *loader)
 	by |= at(page + 0x300, (uint32_t)AT_FDCWD, "/") >= 0 ? 32 : 0;
 	for (int i = 0; i < 4; i++)
 		by |= at(page + 0x300, fds[i], ".") == -EXDEV &&
-				      at(page + 0x400, fds[i], "") == -EXDEV
-			      ? 0
-			      : 64;
+			      at(page + 0x400, fds[i], "") == -EXDEV
+			  ? 0
+			  : 64;
 	by |= getppid() > 0 ? 16 : 0; /* what is no call on a path does not matter */
 	return by;
 }

@@ -2,8 +2,8 @@
 /* The door end to end: a child under the filter, its listener served by this process over the real
  * vfs, the local libservice and, where it can be mounted, the kernel face. argv[1] is a static
  * program (lib/filecalls.c) whose output must be the same on a plain directory, argv[2] another
- * (lib/crowd.c). With argv[3] the kernel face is mounted too: by hand, because a process that crashes
- * while it serves its own FUSE mount cannot end. */
+ * (lib/crowd.c). With argv[3] the kernel face is mounted too: by hand, because a process that
+ * crashes while it serves its own FUSE mount cannot end. */
 #include "danaus/notify/notify.h"
 
 #include <errno.h>
@@ -86,7 +86,8 @@ static void add_volume(unsigned i, const char *target, const char *dir)
 
 	assert_int_equal(local_new(dir, &ls, &err), 0);
 	snprintf(volume->target, sizeof(volume->target), "%s", target);
-	assert_int_equal(vfs_instance_add(pool.vfs, "test", target, ls, &volume->instance, &err), 0);
+	assert_int_equal(vfs_instance_add(pool.vfs, "test", target, ls, &volume->instance, &err),
+			 0);
 	container.nvolumes = i + 1;
 }
 
@@ -119,7 +120,8 @@ static int set_up(void **state)
 	assert_int_equal(mkdir(plain, 0755), 0);
 	assert_int_equal(mkdir(mounted, 0755), 0);
 	pool.ncpus = 1;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, guard), 0);
+	assert_int_equal(
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, guard), 0);
 	assert_int_equal(fcntl(guard[1], F_SETFL, 0), 0);
 	pool.guard_fd = guard[0];
 	assert_int_equal(sched_getaffinity(0, sizeof(pool.cpus), &pool.cpus), 0);
@@ -128,9 +130,8 @@ static int set_up(void **state)
 	assert_int_equal(workers_new(8, 64, 256 << 10, &pool.workers), 0);
 	assert_int_equal(loop_new(&pool.loop), 0);
 	assert_int_equal(pthread_create(&loop_thread, NULL, run_loop, NULL), 0);
-	assert_int_equal(pool_watch(&pool, anchors_event_fd(pool.anchors), EPOLLIN, anchors_event,
-				    NULL),
-			 0);
+	assert_int_equal(
+	    pool_watch(&pool, anchors_event_fd(pool.anchors), EPOLLIN, anchors_event, NULL), 0);
 	container.pool = &pool;
 	container.id = "test";
 	container.fd_base = FD_BASE;
@@ -186,17 +187,16 @@ static int tear_down(void **state)
  * parent takes the listener itself, because sending it would be notified. */
 static void enter_filter(int pipe_out, int pipe_in)
 {
-	struct sock_fprog program = {.len = (unsigned short)(filter_bytes / sizeof(struct sock_filter)),
-				     .filter = filter};
+	struct sock_fprog program = {
+	    .len = (unsigned short)(filter_bytes / sizeof(struct sock_filter)), .filter = filter};
 	int listener;
 	char c;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-				SECCOMP_FILTER_FLAG_NEW_LISTENER |
-				    SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
-				&program);
+	listener = (int)syscall(
+	    SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+	    SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &program);
 	if (write(pipe_out, &listener, sizeof(listener)) != sizeof(listener) || listener < 0 ||
 	    read(pipe_in, &c, 1) != 1)
 		_exit(120);
@@ -255,7 +255,7 @@ static uint64_t served(void)
 	uint64_t n = 0;
 	const char *name;
 
-	json_object_foreach(json_object_get(all, "notify"), name, op)
+	json_object_foreach (json_object_get(all, "notify"), name, op)
 		n += (uint64_t)json_integer_value(json_object_get(op, "count"));
 	json_decref(all);
 	return n;
@@ -493,7 +493,8 @@ static struct guard_message hear(int *fds, unsigned nfds)
 	unsigned got = nfds;
 	size_t len;
 
-	assert_int_equal(fd_recv(guard[1], &message, sizeof(message), &len, fds, nfds ? &got : NULL), 0);
+	assert_int_equal(
+	    fd_recv(guard[1], &message, sizeof(message), &len, fds, nfds ? &got : NULL), 0);
 	assert_int_equal(len, sizeof(message));
 	assert_int_equal(got, nfds);
 	return message;
@@ -505,7 +506,8 @@ static struct guard_call *call_in(struct guard_ledger *ledger, int nr)
 		for (unsigned i = 0; i < __atomic_load_n(&ledger->used, __ATOMIC_RELAXED); i++) {
 			struct guard_call *call = &ledger->call[i];
 
-			if (__atomic_load_n(&call->acts, __ATOMIC_ACQUIRE) && call->request.data.nr == nr)
+			if (__atomic_load_n(&call->acts, __ATOMIC_ACQUIRE) &&
+			    call->request.data.nr == nr)
 				return call;
 		}
 		usleep(1000);

@@ -164,9 +164,9 @@ static void an_fstat_of_a_kernel_descriptor_is_let_by_in_each_of_its_forms(void 
 
 static void calls_that_must_not_sleep_are_never_notified(void **state)
 {
-	static const int calls[] = {SYS_close, SYS_close_range, SYS_fork, SYS_vfork, SYS_clone,
-				    SYS_clone3, SYS_exit, SYS_exit_group, SYS_futex, SYS_rt_sigreturn,
-				    SYS_io_uring_enter, SYS_seccomp};
+	static const int calls[] = {SYS_close, SYS_close_range,	 SYS_fork,	     SYS_vfork,
+				    SYS_clone, SYS_clone3,	 SYS_exit,	     SYS_exit_group,
+				    SYS_futex, SYS_rt_sigreturn, SYS_io_uring_enter, SYS_seccomp};
 
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
 		assert_int_equal(ASK(calls[i], BASE, BASE, BASE, BASE, BASE), ALLOW);

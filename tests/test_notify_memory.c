@@ -41,7 +41,8 @@ static void strings_end_at_their_nul(void **state)
 	assert_int_equal(memory_string(getpid(), addr(p + PAGE - 300), buf, sizeof(buf)), 600);
 	memset(p, 'y', 2 * PAGE);
 	assert_int_equal(memory_string(getpid(), addr(p), buf, sizeof(buf)), -ENAMETOOLONG);
-	assert_int_equal(memory_string(getpid(), addr(p + 2 * PAGE - 4), buf, sizeof(buf)), -EFAULT);
+	assert_int_equal(memory_string(getpid(), addr(p + 2 * PAGE - 4), buf, sizeof(buf)),
+			 -EFAULT);
 	assert_int_equal(memory_string(getpid(), 0, buf, sizeof(buf)), -EFAULT);
 	munmap(p, 2 * PAGE);
 }
@@ -74,7 +75,8 @@ static void vectors_are_bounded(void **state)
 	struct iovec vector[2] = {{NULL, SIZE_MAX / 2}, {NULL, 1}}, room[MEMORY_IOV_MAX];
 	struct memory_iov iov = {.iov = room};
 
-	assert_int_equal(memory_iov_read(getpid(), addr(vector), MEMORY_IOV_MAX + 1, &iov), -EINVAL);
+	assert_int_equal(memory_iov_read(getpid(), addr(vector), MEMORY_IOV_MAX + 1, &iov),
+			 -EINVAL);
 	assert_int_equal(memory_iov_read(getpid(), addr(vector), 2, &iov), -EINVAL);
 	assert_int_equal(memory_iov_read(getpid(), 8, 2, &iov), -EFAULT);
 	vector[0].iov_len = 0xffffffff;

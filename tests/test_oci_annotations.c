@@ -47,11 +47,13 @@ static void all_values_are_read(void **state)
 	struct err err;
 
 	assert_int_equal(
-	    parse("{\"danaus\": \"on\", \"danaus.pool\": \"web\", \"danaus.cpus\": \"3,0-1\","
-		  "\"danaus.cache\": \"64m\", \"danaus.mount.b\": \"/b=ceph:fs1:/t/b;id=t,timeout=9\","
-		  "\"danaus.mount\": \"/a=union:[local:/x,rw][cache:[local:/y,rw;writeback],ro],ro\","
-		  "\"org.other\": \"z\"}",
-		  &a, &err),
+	    parse(
+		"{\"danaus\": \"on\", \"danaus.pool\": \"web\", \"danaus.cpus\": \"3,0-1\","
+		"\"danaus.cache\": \"64m\", \"danaus.mount.b\": "
+		"\"/b=ceph:fs1:/t/b;id=t,timeout=9\","
+		"\"danaus.mount\": \"/a=union:[local:/x,rw][cache:[local:/y,rw;writeback],ro],ro\","
+		"\"org.other\": \"z\"}",
+		&a, &err),
 	    0);
 	assert_true(a.on);
 	assert_string_equal(a.pool, "web");
@@ -59,7 +61,8 @@ static void all_values_are_read(void **state)
 	assert_int_equal(a.cache_bytes, 64 << 20);
 	assert_int_equal(a.nmounts, 2);
 	assert_string_equal(a.mount[0].target, "/a");
-	assert_string_equal(a.mount[0].source, "union:[local:/x,rw][cache:[local:/y,rw,writeback],ro]");
+	assert_string_equal(a.mount[0].source,
+			    "union:[local:/x,rw][cache:[local:/y,rw,writeback],ro]");
 	assert_true(a.mount[0].ro);
 	assert_string_equal(a.mount[1].target, "/b");
 	assert_string_equal(a.mount[1].source, "ceph:fs1:/t/b");
@@ -108,7 +111,8 @@ static void mistakes_name_the_annotation(void **state)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct annotations a;
 		struct err err = {0};
-		json_t *object = json_pack("{s:s, s:s}", "danaus", "on", rows[i].key, rows[i].value);
+		json_t *object =
+		    json_pack("{s:s, s:s}", "danaus", "on", rows[i].key, rows[i].value);
 
 		assert_int_equal(annotations_parse(object, &a, &err), -EINVAL);
 		if (!strstr(err.text, rows[i].key) || !strstr(err.text, rows[i].says))

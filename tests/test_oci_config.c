@@ -84,15 +84,15 @@ static void the_first_runtime_that_exists_counts(void **state)
 	struct err err;
 	const char *runtime = NULL;
 
-	assert_int_equal(
-	    read_text("{\"runtimes\": [\"/nonexistent/crun\", \"/etc\", \"/bin/sh\"]}", &config, &err),
-	    0);
+	assert_int_equal(read_text("{\"runtimes\": [\"/nonexistent/crun\", \"/etc\", \"/bin/sh\"]}",
+				   &config, &err),
+			 0);
 	assert_int_equal(config_runtime(&config, &runtime, &err), 0);
 	assert_string_equal(runtime, "/bin/sh");
 	config_done(&config);
-	assert_int_equal(read_text("{\"runtimes\": [\"/nonexistent/crun\", \"/proc/self/exe\"]}",
-				   &config, &err),
-			 0);
+	assert_int_equal(
+	    read_text("{\"runtimes\": [\"/nonexistent/crun\", \"/proc/self/exe\"]}", &config, &err),
+	    0);
 	assert_int_equal(config_runtime(&config, &runtime, &err), -ENOENT);
 	assert_non_null(strstr(err.text, "runtimes"));
 	config_done(&config);

@@ -36,7 +36,8 @@ static void documents_go_there_and_back(void **state)
 
 static void numbers_above_int64_are_read(void **state)
 {
-	static const char text[] = "{\"hard\":18446744073709551615,\"soft\":1024,\"x\":-1,\"y\":\"7\"}";
+	static const char text[] =
+	    "{\"hard\":18446744073709551615,\"soft\":1024,\"x\":-1,\"y\":\"7\"}";
 	struct err err = {0};
 	uint64_t value = 0;
 	json_t *json;
@@ -54,8 +55,14 @@ static void numbers_above_int64_are_read(void **state)
 
 static void wrong_documents_are_refused(void **state)
 {
-	static const char *const rows[] = {"", "[]", "{", "{}x", "7", "{\"a\":01}",
-					   "{\"a\":\"\\u0001u64:7\"}", "{\"a\":1234567890123456789012x}"};
+	static const char *const rows[] = {"",
+					   "[]",
+					   "{",
+					   "{}x",
+					   "7",
+					   "{\"a\":01}",
+					   "{\"a\":\"\\u0001u64:7\"}",
+					   "{\"a\":1234567890123456789012x}"};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct err err = {0};
@@ -90,7 +97,8 @@ static void states_are_read(void **state)
 		struct state s = {.pid = -7};
 		struct err err = {0};
 
-		assert_int_equal(state_parse(rows[i].text, strlen(rows[i].text), &s, &err), rows[i].r);
+		assert_int_equal(state_parse(rows[i].text, strlen(rows[i].text), &s, &err),
+				 rows[i].r);
 		if (rows[i].r) {
 			assert_int_equal(s.pid, -7);
 			assert_true(err.text[0]);

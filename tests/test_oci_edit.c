@@ -37,7 +37,8 @@ static void touch(const char *name, const char *text)
 
 static int setup(void **state)
 {
-	static const char *const dirs[] = {"root", "root/etc", "root/srv", "a", "a/deep", "b", "out"};
+	static const char *const dirs[] = {"root",   "root/etc", "root/srv", "a",
+					   "a/deep", "b",	 "out"};
 	char path[256];
 
 	strcpy(tmp, "/tmp/danaus-test-edit-XXXXXX");
@@ -190,13 +191,12 @@ static void the_whole_edit(void **state)
 	    "'poststop': [{'path': '/h', 'args': ['danaus-hook', 'poststop', '@/containers/c1']}]},"
 	    "'linux': {'resources': {'memory': {'limit': 104857600}}},"
 	    "'annotations': {'danaus': 'on', 'danaus.cpus': '1'}}");
-	assert_same(spec,
-		    "{'id': 'c1', 'dir': '@/containers/c1', 'pool': 'c1', 'cpus': '1',"
-		    "'fd_base': 8192, 'light_limit': 40960, 'cache_bytes': 26214400,"
-		    "'timeout_s': 30, 'rootfs': '@/root',"
-		    "'preload': '/.danaus/libdanaus.so\\n/usr/lib/other.so\\n',"
-		    "'volumes': [{'target': '/data', 'source': 'local:@/a', 'ro': true,"
-		    "'flags': ['nosuid'], 'make': false}]}");
+	assert_same(spec, "{'id': 'c1', 'dir': '@/containers/c1', 'pool': 'c1', 'cpus': '1',"
+			  "'fd_base': 8192, 'light_limit': 40960, 'cache_bytes': 26214400,"
+			  "'timeout_s': 30, 'rootfs': '@/root',"
+			  "'preload': '/.danaus/libdanaus.so\\n/usr/lib/other.so\\n',"
+			  "'volumes': [{'target': '/data', 'source': 'local:@/a', 'ro': true,"
+			  "'flags': ['nosuid'], 'make': false}]}");
 	json_decref(spec);
 
 	/* Once is enough. */
@@ -240,14 +240,20 @@ static void volumes_are_chosen(void **state)
 	    {"", BIND("//data/./x", "a"), "/data/x=local:@/a "},
 	    {"", BIND("/b/sub", "@/b") "," BIND("/b", "@/a"), "/b=local:@/a /b/sub=local:@/b "},
 	    {"", BIND("/etc/hosts", "@/file") "," BIND("/data", "@/a"), "/data=local:@/a "},
-	    {"", BIND("/dev/shm", "@/a") "," BIND("/run/secrets", "@/a") "," BIND("/proc/x", "@/a"), ""},
-	    {"", BIND("/", "@/a") "," BIND("/sys/fs/cgroup", "@/a") "," BIND("/.danaus/x", "@/a"), ""},
-	    {"", BIND("/device", "@/a") "," BIND("/runner", "@/b"), "/device=local:@/a /runner=local:@/b "},
+	    {"", BIND("/dev/shm", "@/a") "," BIND("/run/secrets", "@/a") "," BIND("/proc/x", "@/a"),
+	     ""},
+	    {"", BIND("/", "@/a") "," BIND("/sys/fs/cgroup", "@/a") "," BIND("/.danaus/x", "@/a"),
+	     ""},
+	    {"", BIND("/device", "@/a") "," BIND("/runner", "@/b"),
+	     "/device=local:@/a /runner=local:@/b "},
 	    {"", "{'destination': '/t', 'type': 'tmpfs', 'source': 'tmpfs'}", ""},
-	    {"", "{'destination': '/n', 'type': 'none', 'source': '@/a', 'options': ['rbind', 'ro']}",
+	    {"",
+	     "{'destination': '/n', 'type': 'none', 'source': '@/a', 'options': ['rbind', 'ro']}",
 	     "/n=local:@/a,ro "},
-	    {"", "{'destination': '/n', 'type': 'bind', 'source': '@/a', 'options': ['rshared']}", ""},
-	    {"", "{'destination': '/n', 'type': 'bind', 'source': '@/a', 'options': ['idmap']}", ""},
+	    {"", "{'destination': '/n', 'type': 'bind', 'source': '@/a', 'options': ['rshared']}",
+	     ""},
+	    {"", "{'destination': '/n', 'type': 'bind', 'source': '@/a', 'options': ['idmap']}",
+	     ""},
 	    {"", BIND("/data", "@/a") "," BIND("/data/conf", "@/file"), ""},
 	    {"", BIND("/x", "@/a") "," BIND("/x/y", "@/b") "," BIND("/x/y/z", "@/file"), ""},
 	    {"", BIND("/link/d", "@/a"), "/srv/d=local:@/a "},
@@ -320,8 +326,10 @@ static void mistakes_stop_the_container(void **state)
 	    {"'danaus.mount': '/data=local:@/a'", BIND("/data/x", "@/b"), "/data/x"},
 	    {"'danaus.mount': '/m=ceph:/x'", "", "0 ceph identities"},
 	    {"'danaus.mount': '/m=ceph:/x,id=root'", "", "not granted"},
-	    {"'danaus.mount': '/m=local:@/a', 'io.kubernetes.pod.namespace': 'n'", "", "local_sources"},
-	    {"'danaus.pool': 'p', 'io.kubernetes.cri.container-type': 'container'", "", "namespace"},
+	    {"'danaus.mount': '/m=local:@/a', 'io.kubernetes.pod.namespace': 'n'", "",
+	     "local_sources"},
+	    {"'danaus.pool': 'p', 'io.kubernetes.cri.container-type': 'container'", "",
+	     "namespace"},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -346,18 +354,26 @@ static void broken_configs_are_refused(void **state)
 	static const char *const rows[] = {
 	    "{'annotations': {'danaus': 'on'}}",
 	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}}",
-	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': []}}",
-	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': [7]}}",
-	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/none'}, 'process': {'args': ['x']}}",
-	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': ['x'],"
+	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': "
+	    "[]}}",
+	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': "
+	    "[7]}}",
+	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/none'}, 'process': {'args': "
+	    "['x']}}",
+	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': "
+	    "['x'],"
 	    "'capabilities': []}}",
-	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': ['x'],"
+	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': "
+	    "['x'],"
 	    "'env': {}}}",
-	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': ['x']},"
+	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': "
+	    "['x']},"
 	    "'hooks': []}",
-	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': ['x']},"
+	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': "
+	    "['x']},"
 	    "'mounts': {}}",
-	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': ['x'],"
+	    "{'annotations': {'danaus': 'on'}, 'root': {'path': '@/root'}, 'process': {'args': "
+	    "['x'],"
 	    "'rlimits': [{'type': 'RLIMIT_NOFILE', 'hard': 64}]}}",
 	};
 
@@ -435,7 +451,8 @@ static void a_missing_part_is_named(void **state)
 static void a_kubernetes_pool_is_of_its_namespace(void **state)
 {
 	json_t *json = config_with(
-	    "'danaus': 'on', 'danaus.pool': 'p', 'io.kubernetes.cri.sandbox-namespace': 'team'", "");
+	    "'danaus': 'on', 'danaus.pool': 'p', 'io.kubernetes.cri.sandbox-namespace': 'team'",
+	    "");
 	json_t *spec = NULL;
 	struct err err;
 
@@ -467,8 +484,9 @@ static void a_pods_sandbox_is_left_alone(void **state)
 
 static void an_exec_is_edited_once(void **state)
 {
-	json_t *process = document("{'args': ['ls'], 'capabilities': {'inheritable': ['CAP_KILL'],"
-				   "'ambient': ['CAP_KILL'], 'bounding': ['CAP_KILL', 'CAP_NEW']}}");
+	json_t *process =
+	    document("{'args': ['ls'], 'capabilities': {'inheritable': ['CAP_KILL'],"
+		     "'ambient': ['CAP_KILL'], 'bounding': ['CAP_KILL', 'CAP_NEW']}}");
 	struct err err = {0};
 
 	for (int i = 0; i < 2; i++) {
@@ -491,14 +509,9 @@ static void descriptor_ranges_fit_the_limit(void **state)
 		uint64_t hard;
 		int r, base, light;
 	} rows[] = {
-	    {64, -EINVAL, 0, 0},
-	    {256, 0, 128, 192},
-	    {1024, 0, 512, 768},
-	    {4096, 0, 2048, 3072},
-	    {20000, 0, 8192, 14096},
-	    {65536, 0, 8192, 36864},
-	    {1048576, 0, 8192, 40960},
-	    {UINT64_MAX, 0, 8192, 40960},
+	    {64, -EINVAL, 0, 0},       {256, 0, 128, 192},	     {1024, 0, 512, 768},
+	    {4096, 0, 2048, 3072},     {20000, 0, 8192, 14096},	     {65536, 0, 8192, 36864},
+	    {1048576, 0, 8192, 40960}, {UINT64_MAX, 0, 8192, 40960},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

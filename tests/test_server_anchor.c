@@ -201,8 +201,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(the_last_close_in_any_process_gives_the_file_back,
 					    setup, teardown),
 	    cmocka_unit_test_setup_teardown(status_flags_are_on_the_descriptor, setup, teardown),
-	    cmocka_unit_test_setup_teardown(what_is_in_stock_is_like_what_is_made, setup,
-					    teardown),
+	    cmocka_unit_test_setup_teardown(what_is_in_stock_is_like_what_is_made, setup, teardown),
 	    cmocka_unit_test_setup_teardown(many_anchors_at_once, setup, teardown),
 	};
 

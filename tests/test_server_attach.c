@@ -212,8 +212,8 @@ static void an_undelivered_descriptor_holds_nobody_up(void **state)
 	close(other);
 }
 
-/* A file that is a FUSE mount of its own, whose FLUSH is not answered: closing it waits. It is served by a
- * process of its own, so that this one can end. */
+/* A file that is a FUSE mount of its own, whose FLUSH is not answered: closing it waits. It is
+ * served by a process of its own, so that this one can end. */
 struct stuck_file {
 	char path[48];
 	int fd;

@@ -142,8 +142,8 @@ static void a_removed_lower_directory_is_empty(void **state)
 	assert_int_equal(uw_names_count(w.ls, uw_users[0], d), 4); /* ".", "..", u, b */
 	assert_int_equal(ls_lookup(w.ls, uw_users[0], d, "a", &node, &attr), -ENOENT);
 	ls_forget(w.ls, uw_at(&w, "d/b", &attr), 1);
-	assert_int_equal(ls_make(w.ls, uw_users[0], d, "new", S_IFDIR | 0755, 0, 0, NULL, &node, &attr),
-			 0);
+	assert_int_equal(
+	    ls_make(w.ls, uw_users[0], d, "new", S_IFDIR | 0755, 0, 0, NULL, &node, &attr), 0);
 	ls_forget(w.ls, node, 1);
 	assert_int_equal(ls_unlink(w.ls, uw_users[0], d, "new", true), 0);
 	assert_int_equal(ls_unlink(w.ls, uw_users[0], d, "u", false), 0);

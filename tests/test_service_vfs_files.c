@@ -168,7 +168,8 @@ static void who_wrote_is_told_at_close(void **state)
 
 static int set_append_only(struct vfs_world *w, const char *name, bool on)
 {
-	int fd = open(env_host(&w->env, name), O_RDONLY | O_CLOEXEC), flags = on ? FS_APPEND_FL : 0, r;
+	int fd = open(env_host(&w->env, name), O_RDONLY | O_CLOEXEC), flags = on ? FS_APPEND_FL : 0,
+	    r;
 
 	r = ioctl(fd, FS_IOC_SETFLAGS, &flags);
 	close(fd);
@@ -190,8 +191,8 @@ static void an_append_only_file_can_be_appended_to(void **state)
 	}
 	for (int twice = 0; twice < 2; twice++) {
 		assert_int_equal(env_open(&w->env, &w->env.ctx, "log", O_WRONLY, 0, &file), -EPERM);
-		assert_int_equal(
-		    env_open(&w->env, &w->env.ctx, "log", O_RDWR | O_APPEND, 0, &file), 0);
+		assert_int_equal(env_open(&w->env, &w->env.ctx, "log", O_RDWR | O_APPEND, 0, &file),
+				 0);
 		assert_int_equal(env_write(&w->env.ctx, file, "+", 1, VFS_AT_POSITION), 1);
 		assert_int_equal(env_open(&w->env, &w->env.ctx, "log", O_RDWR, 0, &other), -EPERM);
 		assert_int_equal(env_read(&w->env.ctx, file, text, sizeof(text), 0), 4 + twice);

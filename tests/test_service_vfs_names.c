@@ -9,7 +9,7 @@ static int (*plain_lookup)(struct libservice *ls, const struct cred *cred, struc
 			   const char *name, struct ls_node **ret, struct attr *ret_attr);
 static struct {
 	struct env *env;
-	const char *at;		  /* the name that sets it off, once */
+	const char *at;		   /* the name that sets it off, once */
 	const char *renames[4][2]; /* what others do then */
 } hook;
 

@@ -30,8 +30,8 @@ static void create_as_podman_calls_it(void **state)
 
 static void create_as_containerd_calls_it(void **state)
 {
-	READ("--root", "/r", "--log=/l", "create", "--bundle=/b", "--no-pivot", "--preserve-fds", "3",
-	     "id");
+	READ("--root", "/r", "--log=/l", "create", "--bundle=/b", "--no-pivot", "--preserve-fds",
+	     "3", "id");
 
 	assert_int_equal(a.verb, VERB_CREATE);
 	assert_string_equal(argv[a.id], "id");

@@ -108,7 +108,8 @@ static int lost(struct libservice *ls, struct ls_file *file)
 
 static void a_close_tells_what_was_lost(void **state)
 {
-	struct libservice *ls = vfs_instance_root(fixture.container.volumes[0].instance)->instance->ls;
+	struct libservice *ls =
+	    vfs_instance_root(fixture.container.volumes[0].instance)->instance->ls;
 	const struct libservice_ops *plain = ls->ops;
 	struct libservice_ops losing = *plain;
 	struct shm_client client = attach();

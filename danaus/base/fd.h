@@ -51,7 +51,8 @@ int fd_send(int sock, const void *data, size_t len_bytes, const int *fds, unsign
 int fd_recv(int sock, void *data, size_t cap_bytes, size_t *ret_len_bytes, int *fds,
 	    unsigned *nfds);
 
-/* Whether a message with descriptors waits to be received, or lies there undelivered. Receives none. */
+/* Whether a message with descriptors waits to be received, or lies there undelivered. Receives
+ * none. */
 bool fd_descriptors_wait(int sock);
 
 /* A bound and listening SOCK_SEQPACKET unix socket at dirfd/name (replacing a stale one), with

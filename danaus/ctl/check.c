@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* danausctl check: what this machine lacks for Danaus. Every line is "ok" or what to do; features of
- * the kernel are tried, not read off its version. */
+/* danausctl check: what this machine lacks for Danaus. Every line is "ok" or what to do; features
+ * of the kernel are tried, not read off its version. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -36,7 +36,7 @@
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
-#define SECCOMP_IOCTL_NOTIF_SET_FLAGS	    SECCOMP_IOW(4, __u64)
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS	   SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
@@ -46,7 +46,8 @@ typedef int check_fn(struct err *note);
 
 static int check_root(struct err *note)
 {
-	return geteuid() == 0 ? 0 : err_set(note, -EPERM, "run as root, or the lines below mislead");
+	return geteuid() == 0 ? 0
+			      : err_set(note, -EPERM, "run as root, or the lines below mislead");
 }
 
 static int check_kernel(struct err *note)
@@ -81,8 +82,9 @@ static int load_filter(void)
 
 	if (fd < 0)
 		return errno;
-	return ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) < 0 ? 200
-												 : 0;
+	return ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) < 0
+		   ? 200
+		   : 0;
 }
 
 static int check_seccomp(struct err *note)
@@ -90,10 +92,12 @@ static int check_seccomp(struct err *note)
 	int r = in_child(load_filter);
 
 	if (r == 200)
-		return err_set(note, 0, "without SYNC_WAKE_UP (Linux 6.6): the notify door is slower");
+		return err_set(note, 0,
+			       "without SYNC_WAKE_UP (Linux 6.6): the notify door is slower");
 	if (r == EINVAL)
-		return err_set(note, -r, "no WAIT_KILLABLE_RECV: use Linux 5.19 or later; containers run "
-					 "without the notify door until then");
+		return err_set(note, -r,
+			       "no WAIT_KILLABLE_RECV: use Linux 5.19 or later; containers run "
+			       "without the notify door until then");
 	return r ? err_set(note, -r, "cannot load a filter with a listener: %s; run as root",
 			   strerror(r))
 		 : 0;
@@ -106,9 +110,10 @@ static int check_fuse(struct err *note)
 	if (dev < 0)
 		return err_set(note, -errno, "/dev/fuse: %s; modprobe fuse", strerror(errno));
 	fs = syscall(SYS_fsopen, "fuse", FSOPEN_CLOEXEC);
-	return fs < 0 ? err_set(note, -errno, "fsopen(fuse): %s; run as root, on Linux 5.2 or later",
-				strerror(errno))
-		      : 0;
+	return fs < 0
+		   ? err_set(note, -errno, "fsopen(fuse): %s; run as root, on Linux 5.2 or later",
+			     strerror(errno))
+		   : 0;
 }
 
 static int check_paths(struct err *note)
@@ -116,15 +121,19 @@ static int check_paths(struct err *note)
 	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
 	CLEANUP_FD int fd = syscall(SYS_openat2, AT_FDCWD, "/", &how, sizeof(how));
 
-	return fd < 0 ? err_set(note, -errno, "openat2: %s; use Linux 5.6 or later", strerror(errno)) : 0;
+	return fd < 0
+		   ? err_set(note, -errno, "openat2: %s; use Linux 5.6 or later", strerror(errno))
+		   : 0;
 }
 
 static int check_fanotify(struct err *note)
 {
 	CLEANUP_FD int fd = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_FID | FAN_CLOEXEC, O_RDONLY);
 
-	return fd < 0 ? err_set(note, -errno, "fanotify: %s; run as root, on Linux 5.1 or later with "
-					      "CONFIG_FANOTIFY", strerror(errno))
+	return fd < 0 ? err_set(note, -errno,
+				"fanotify: %s; run as root, on Linux 5.1 or later with "
+				"CONFIG_FANOTIFY",
+				strerror(errno))
 		      : 0;
 }
 
@@ -146,7 +155,8 @@ static int check_nofile(struct err *note)
 
 	getrlimit(RLIMIT_NOFILE, &limit);
 	return limit.rlim_max < NOFILE_MIN
-		   ? err_set(note, -EMFILE, "the hard limit of open files is %llu: raise it to %d at least",
+		   ? err_set(note, -EMFILE,
+			     "the hard limit of open files is %llu: raise it to %d at least",
 			     (unsigned long long)limit.rlim_max, NOFILE_MIN)
 		   : err_set(note, 0, "hard limit %llu", (unsigned long long)limit.rlim_max);
 }
@@ -154,7 +164,8 @@ static int check_nofile(struct err *note)
 static int check_parts(struct err *note)
 {
 	static const char *const parts[] = {EDIT_INIT_FILE, EDIT_LIBRARY_FILE, EDIT_HOOK_FILE,
-					    DANAUS_LIBEXECDIR "/danausd", DANAUS_BINDIR "/danaus-runtime"};
+					    DANAUS_LIBEXECDIR "/danausd",
+					    DANAUS_BINDIR "/danaus-runtime"};
 
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		if (access(parts[i], R_OK) < 0)
@@ -214,11 +225,14 @@ static int check_podman(struct err *note)
 		return err_prefix(note, r, "the hook is not registered; install Danaus again");
 	path = json_string_value(json_object_get(json_object_get(json, "hook"), "path"));
 	if (!path || access(path, X_OK) < 0)
-		return err_set(note, -ENOENT, HOOK_JSON " names %s, which cannot be executed: install "
-							"Danaus again", path ? path : "no program");
+		return err_set(note, -ENOENT,
+			       HOOK_JSON " names %s, which cannot be executed: install "
+					 "Danaus again",
+			       path ? path : "no program");
 	if (access(PODMAN_DROP_IN, R_OK) < 0)
-		return err_set(note, -errno, "podman may not read " HOOK_JSON ": run danausctl configure "
-					     "--runtime=podman");
+		return err_set(note, -errno,
+			       "podman may not read " HOOK_JSON ": run danausctl configure "
+			       "--runtime=podman");
 	return 0;
 }
 
@@ -229,8 +243,9 @@ static int check_containerd(struct err *note)
 	if (!in_path("containerd-shim-runc-v2"))
 		return err_set(note, -ENOENT, "containerd-shim-runc-v2 is not in PATH: install it");
 	if (!in_path("containerd-shim-danaus-v2"))
-		return err_set(note, -ENOENT, "containerd-shim-danaus-v2 is not in PATH: add " DANAUS_BINDIR
-					      " to containerd's");
+		return err_set(note, -ENOENT,
+			       "containerd-shim-danaus-v2 is not in PATH: add " DANAUS_BINDIR
+			       " to containerd's");
 	return 0;
 }
 
@@ -238,10 +253,18 @@ static const struct {
 	const char *name;
 	check_fn *run;
 } checks[] = {
-    {"root", check_root},	  {"kernel", check_kernel},	{"seccomp", check_seccomp},
-    {"fuse", check_fuse},	  {"paths", check_paths},	{"fanotify", check_fanotify},
-    {"cgroups", check_cgroups},	  {"open files", check_nofile}, {"installation", check_parts},
-    {"configuration", check_config}, {"runtime", check_runtime}, {"podman", check_podman},
+    {"root", check_root},
+    {"kernel", check_kernel},
+    {"seccomp", check_seccomp},
+    {"fuse", check_fuse},
+    {"paths", check_paths},
+    {"fanotify", check_fanotify},
+    {"cgroups", check_cgroups},
+    {"open files", check_nofile},
+    {"installation", check_parts},
+    {"configuration", check_config},
+    {"runtime", check_runtime},
+    {"podman", check_podman},
     {"containerd", check_containerd},
 };
 
@@ -257,7 +280,10 @@ int verb_check(int argc, char **argv)
 		struct err note = {0};
 		int r = checks[i].run(&note);
 
-		printf("%-14s %-7s %s\n", checks[i].name, r < 0 ? "FAILED" : r ? "skipped" : "ok",
+		printf("%-14s %-7s %s\n", checks[i].name,
+		       r < 0 ? "FAILED"
+		       : r   ? "skipped"
+			     : "ok",
 		       r < 0 ? err_text(&note, r) : note.text);
 		failed |= r < 0;
 	}

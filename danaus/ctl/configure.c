@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* danausctl configure: makes Danaus known to a container engine, by drop-in files that it writes and
- * removes whole. Running it again changes nothing. One file is not ours: containerd reads drop-ins
- * only where its config.toml imports them, so a line goes into that, with a mark. */
+/* danausctl configure: makes Danaus known to a container engine, by drop-in files that it writes
+ * and removes whole. Running it again changes nothing. One file is not ours: containerd reads
+ * drop-ins only where its config.toml imports them, so a line goes into that, with a mark. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -38,7 +38,8 @@ static const struct engine {
 	  "  runtime_type = \"io.containerd.danaus.v2\"\n"
 	  "  pod_annotations = [\"danaus\", \"danaus.*\"]\n"
 	  "  container_annotations = [\"danaus\", \"danaus.*\"]\n",
-     "restart containerd; ctr run --runtime io.containerd.danaus.v2, or a RuntimeClass with handler "
+     "restart containerd; ctr run --runtime io.containerd.danaus.v2, or a RuntimeClass with "
+     "handler "
      "danaus"},
     {"crio", "/etc/crio/crio.conf.d/50-danaus.conf",
      HEAD "[crio.runtime.runtimes.danaus]\n"
@@ -126,14 +127,16 @@ static int edit_imports(const char *old, bool remove, char **ret)
 	}
 	if (!remove && imports) {
 		fprintf(stderr,
-			"danausctl configure: " CONTAINERD_TOML " has imports already: add \"" CONTAINERD_DIR
-			"/*.toml\" to them\n");
+			"danausctl configure: " CONTAINERD_TOML
+			" has imports already: add \"" CONTAINERD_DIR "/*.toml\" to them\n");
 		return -EEXIST;
 	}
 	if (!remove) {
 		at = version ? next_line(version) : old;
 		if (asprintf(ret, "%.*s%s%s%s", (int)(at - old), old,
-			     at > old && at[-1] != '\n' ? "\n" : *old ? "" : "version = 2 " MARK "\n",
+			     at > old && at[-1] != '\n' ? "\n"
+			     : *old			? ""
+							: "version = 2 " MARK "\n",
 			     IMPORT, at) < 0)
 			return -ENOMEM;
 		return 0;

@@ -18,13 +18,14 @@ int verb_configure(int argc, char **argv);
 /* Gets a pool's answer, or NULL and the reason. */
 typedef void ctl_pool_fn(const char *pool, json_t *answer, const struct err *err, void *arg);
 
-/* Calls fn for each pool below run_dir in the order of their names, with the answer to {"op": op}: a
- * dead or hung service is waited for at most CTL_TIMEOUT_MS. only: that pool alone, or NULL. Returns
- * the number of pools without an answer, or -errno (-ENOENT: no pool of that name). */
-int ctl_each_pool(const char *run_dir, const char *only, const char *op, ctl_pool_fn *fn, void *arg);
-/* What a verb called op does: each pool's answer by print_pool, or, that being NULL, all of them as one
- * JSON object; of each answer the member `part`, or all of it for NULL. Standard error
- * says when there is no pool to print. Returns the exit code. */
+/* Calls fn for each pool below run_dir in the order of their names, with the answer to {"op": op}:
+ * a dead or hung service is waited for at most CTL_TIMEOUT_MS. only: that pool alone, or NULL.
+ * Returns the number of pools without an answer, or -errno (-ENOENT: no pool of that name). */
+int ctl_each_pool(const char *run_dir, const char *only, const char *op, ctl_pool_fn *fn,
+		  void *arg);
+/* What a verb called op does: each pool's answer by print_pool, or, that being NULL, all of them as
+ * one JSON object; of each answer the member `part`, or all of it for NULL. Standard error says
+ * when there is no pool to print. Returns the exit code. */
 int ctl_show(const char *run_dir, const char *only, const char *op, const char *part,
 	     ctl_pool_fn *print_pool);
 /* One request to one pool; *ret is a new reference. */

@@ -28,15 +28,16 @@ static void print_pool(const char *pool, json_t *answer, const struct err *err, 
 	       (long long)json_integer_value(json_object_get(answer, "pid")),
 	       text_of(answer, "cpus"),
 	       json_integer_value(json_object_get(answer, "memory_bytes")) / 1048576.0);
-	json_object_foreach(cgroups, controller, path)
-	    printf("  cgroup %s %s\n", *controller ? controller : "v2", json_string_value(path));
-	json_array_foreach(containers, i, container)
-	{
+	json_object_foreach (cgroups, controller, path)
+		printf("  cgroup %s %s\n", *controller ? controller : "v2",
+		       json_string_value(path));
+	json_array_foreach (containers, i, container) {
 		printf("  container %s  pid %lld\n", text_of(container, "id"),
 		       (long long)json_integer_value(json_object_get(container, "pid")));
-		json_array_foreach(json_object_get(container, "volumes"), j, volume)
-		    printf("    %s = %s%s\n", text_of(volume, "target"), text_of(volume, "source"),
-			   json_is_true(json_object_get(volume, "ro")) ? ",ro" : "");
+		json_array_foreach (json_object_get(container, "volumes"), j, volume)
+			printf("    %s = %s%s\n", text_of(volume, "target"),
+			       text_of(volume, "source"),
+			       json_is_true(json_object_get(volume, "ro")) ? ",ro" : "");
 	}
 }
 

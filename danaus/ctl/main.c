@@ -13,8 +13,8 @@ static const struct verb {
     {"stats", "[POOL] [--json]", "operations, bytes and latencies per door", verb_stats},
     {"annotations", "", "what may be asked for a container, and the defaults", verb_annotations},
     {"check", "", "what this machine lacks, and what to do", verb_check},
-    {"configure", "--runtime=NAME [--dry-run] [--remove]", "podman, containerd or crio: drop-in files",
-     verb_configure},
+    {"configure", "--runtime=NAME [--dry-run] [--remove]",
+     "podman, containerd or crio: drop-in files", verb_configure},
 };
 
 static void usage(FILE *out)

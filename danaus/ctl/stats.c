@@ -22,14 +22,13 @@ static void print_pool(const char *pool, json_t *answer, const struct err *err, 
 	}
 	printf("pool %s\n  %-7s %-12s %12s %9s %15s %10s %10s %10s\n", pool, "door", "operation",
 	       "count", "errors", "bytes", "p50 us", "p90 us", "p99 us");
-	json_object_foreach(json_object_get(answer, "stats"), door, ops)
-	{
-		json_object_foreach(ops, name, op)
-		    printf("  %-7s %-12s %12lld %9lld %15lld %10.1f %10.1f %10.1f\n", door, name,
-			   (long long)json_integer_value(json_object_get(op, "count")),
-			   (long long)json_integer_value(json_object_get(op, "errors")),
-			   (long long)json_integer_value(json_object_get(op, "bytes")),
-			   us(op, "p50_ns"), us(op, "p90_ns"), us(op, "p99_ns"));
+	json_object_foreach (json_object_get(answer, "stats"), door, ops) {
+		json_object_foreach (ops, name, op)
+			printf("  %-7s %-12s %12lld %9lld %15lld %10.1f %10.1f %10.1f\n", door,
+			       name, (long long)json_integer_value(json_object_get(op, "count")),
+			       (long long)json_integer_value(json_object_get(op, "errors")),
+			       (long long)json_integer_value(json_object_get(op, "bytes")),
+			       us(op, "p50_ns"), us(op, "p90_ns"), us(op, "p99_ns"));
 	}
 }
 

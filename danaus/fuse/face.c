@@ -131,8 +131,8 @@ static int mount_detached(int dev_fuse, bool ro, int *ret_fd, struct err *err)
 }
 
 /* The file of the control file system that aborts the connection when it is written: every request
- * ends with ECONNABORTED, every later one with ENOTCONN, and the threads' reads with ENODEV. Our own
- * instance of it, because /sys/fs/fuse/connections need not be mounted. */
+ * ends with ECONNABORTED, every later one with ENOTCONN, and the threads' reads with ENODEV. Our
+ * own instance of it, because /sys/fs/fuse/connections need not be mounted. */
 static int open_abort(dev_t dev, int *ret)
 {
 	CLEANUP_FD int fs = fsopen("fusectl", FSOPEN_CLOEXEC);
@@ -165,7 +165,8 @@ static int abort_connection(dev_t dev)
 static void tell_guard(const struct face_mount *face, bool starts)
 {
 	int sock = face->container->pool->guard_fd, r;
-	const struct guard_message message = {starts ? GUARD_FACE : GUARD_FACE_ENDED, minor(face->dev)};
+	const struct guard_message message = {starts ? GUARD_FACE : GUARD_FACE_ENDED,
+					      minor(face->dev)};
 	CLEANUP_FD int fd = -1;
 
 	if (sock < 0)

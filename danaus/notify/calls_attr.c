@@ -22,7 +22,8 @@ static int64_t setattr_at(struct call *call, const struct vtarget *at, void *arg
 	return file_too_large(call, vfs_setattr(&call->ctx, at, set, &attr));
 }
 
-static int64_t chmod_path(struct call *call, int dirfd, uint64_t path, uint64_t mode, unsigned flags)
+static int64_t chmod_path(struct call *call, int dirfd, uint64_t path, uint64_t mode,
+			  unsigned flags)
 {
 	struct setattr set = {.set = ATTR_MODE, .attr.mode = mode & 07777};
 

@@ -52,7 +52,8 @@ static int64_t answer_kernel_file(struct call *call, struct vfile *file, int num
 static bool standard_is_free(struct call *call)
 {
 	for (int fd = 0; fd < 3; fd++) {
-		int copy = (int)syscall(SYS_pidfd_getfd, process_pidfd(call->caller->process), fd, 0);
+		int copy =
+		    (int)syscall(SYS_pidfd_getfd, process_pidfd(call->caller->process), fd, 0);
 
 		if (copy < 0)
 			return errno == EBADF;
@@ -82,9 +83,9 @@ int64_t sys_dup(struct call *call)
 	return duplicate(call, (int)call->arg[0], 0, true);
 }
 
-/* Below the base the program must have a kernel file. From the base on an anchor may be duplicated as
- * it is; not by the kernel, which refuses numbers above the soft limit of open files, even where one
- * is open. */
+/* Below the base the program must have a kernel file. From the base on an anchor may be duplicated
+ * as it is; not by the kernel, which refuses numbers above the soft limit of open files, even where
+ * one is open. */
 static int64_t dup_onto(struct call *call, int from, int to, int flags)
 {
 	int base = call->container->fd_base;
@@ -224,8 +225,9 @@ static int64_t fionread_at(struct call *call, const struct vtarget *at, void *ar
 	if (r)
 		return r;
 	position = vfs_seek(&call->ctx, at->file, 0, SEEK_CUR);
-	left = position < 0 || (uint64_t)position > attr.size ? 0
-							      : (int)(attr.size - (uint64_t)position);
+	left = position < 0 || (uint64_t)position > attr.size
+		   ? 0
+		   : (int)(attr.size - (uint64_t)position);
 	return ncall_put(call, call->arg[2], &left, sizeof(left));
 }
 

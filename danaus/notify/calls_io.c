@@ -87,8 +87,8 @@ static int64_t read_file(struct call *call, bool vector, uint64_t offset)
 		return r;
 	data = ncall_scratch(call)->data;
 	do {
-		size_t want = iov.total_bytes - done > DATA_BYTES ? DATA_BYTES
-								  : iov.total_bytes - done;
+		size_t want =
+		    iov.total_bytes - done > DATA_BYTES ? DATA_BYTES : iov.total_bytes - done;
 		struct iovec local = {data, want};
 		ssize_t n = vfs_read(&call->ctx, file, &local, 1,
 				     offset == VFS_AT_POSITION ? offset : offset + done);
@@ -124,8 +124,8 @@ static int64_t write_file(struct call *call, bool vector, uint64_t offset, int f
 	ncall_need_fsize(call);
 	data = ncall_scratch(call)->data;
 	do {
-		size_t want = iov.total_bytes - done > DATA_BYTES ? DATA_BYTES
-								  : iov.total_bytes - done;
+		size_t want =
+		    iov.total_bytes - done > DATA_BYTES ? DATA_BYTES : iov.total_bytes - done;
 		struct iovec local = {data, 0};
 		ssize_t got, n;
 

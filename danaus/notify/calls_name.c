@@ -142,8 +142,9 @@ int64_t sys_unlinkat(struct call *call)
 /* Two paths. Where one of them is not in a volume, or leads out of it, the kernel decides: it
  * answers EXDEV, or walks both. */
 static int64_t two_paths(struct call *call, int olddir, uint64_t old, unsigned oldflags, int newdir,
-			 uint64_t new, int (*fn)(struct vctx *ctx, const struct vtarget *old,
-						 const struct vtarget *new, unsigned flags),
+			 uint64_t new,
+			 int (*fn)(struct vctx *ctx, const struct vtarget *old,
+				   const struct vtarget *new, unsigned flags),
 			 unsigned flags)
 {
 	struct scratch *scratch = ncall_scratch(call);

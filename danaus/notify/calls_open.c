@@ -66,8 +66,7 @@ static int64_t open_path(struct call *call, int dirfd, uint64_t path, uint64_t f
 	struct how how = {(int)flags & OPEN_FLAGS, mode & 07777};
 
 	/* The kernel has its own word on these. */
-	if ((flags & O_CREAT) && (flags & O_DIRECTORY) &&
-	    (flags & O_TMPFILE) != O_TMPFILE)
+	if ((flags & O_CREAT) && (flags & O_DIRECTORY) && (flags & O_TMPFILE) != O_TMPFILE)
 		return CALL_CONTINUE;
 	return place_call(call, dirfd, path, flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0, open_at,
 			  &how);
@@ -92,8 +91,7 @@ int64_t sys_openat2(struct call *call)
 {
 	struct open_how how;
 
-	if (call->arg[3] != sizeof(how) ||
-	    memory_read(call->tid, call->arg[2], &how, sizeof(how)))
+	if (call->arg[3] != sizeof(how) || memory_read(call->tid, call->arg[2], &how, sizeof(how)))
 		return CALL_CONTINUE;
 	/* RESOLVE_* restrictions, and what is not valid: the kernel's walk decides. */
 	if (how.resolve)

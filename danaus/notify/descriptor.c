@@ -65,9 +65,9 @@ int64_t descriptor_find(struct call *call, int fd, struct vfile **ret)
 	return descriptor_find_anchor(call, fd, ret, &anchor);
 }
 
-/* Sets the caller's soft limit of open files. prlimit(2) wants CAP_SYS_RESOURCE, or that the target has
- * no other ids than the calling thread's real ones: where the service lacks the capability this thread
- * takes them meanwhile (and may be killed by who has the same, so not for nothing). */
+/* Sets the caller's soft limit of open files. prlimit(2) wants CAP_SYS_RESOURCE, or that the target
+ * has no other ids than the calling thread's real ones: where the service lacks the capability this
+ * thread takes them meanwhile (and may be killed by who has the same, so not for nothing). */
 static int change_limit(struct call *call, const struct rlimit *want, struct rlimit *ret_old)
 {
 	pid_t pid = process_pid(call->caller->process);

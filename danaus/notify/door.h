@@ -30,7 +30,7 @@ struct call {
 	int nr;
 	pid_t tid; /* host */
 	const struct call_row *row;
-	uint32_t *acts; /* in the listener's ledger: set before anything is done */
+	uint32_t *acts;	       /* in the listener's ledger: set before anything is done */
 	struct caller *caller; /* NULL until ncall_caller() */
 	int dirfd[2];	       /* of ours, which the call's paths start at; 0: none */
 	struct vctx ctx;       /* after ncall_begin() */
@@ -73,8 +73,8 @@ struct caller {
 	uint64_t fsize;
 
 	pthread_mutex_t numbers; /* held while a descriptor is put into the process */
-	uint64_t soft_files;	 /* its soft limit of open files before it was raised; 0: it was not */
-	int next_number;	 /* where to look for a free number first; 0: not looked yet */
+	uint64_t soft_files; /* its soft limit of open files before it was raised; 0: it was not */
+	int next_number;     /* where to look for a free number first; 0: not looked yet */
 };
 
 #define CALLER_BUCKETS 256
@@ -86,7 +86,8 @@ struct pending {
 	struct process *process; /* referenced */
 };
 
-/* A call in progress wakes the monitor when it sleeps, an end also when it naps between two ticks. */
+/* A call in progress wakes the monitor when it sleeps, an end also when it naps between two ticks.
+ */
 enum monitor_state { MONITOR_AWAKE, MONITOR_NAPS, MONITOR_SLEEPS };
 
 struct notify {

@@ -87,7 +87,8 @@ static int64_t start_absolute(struct call *call, const char *path, unsigned flag
 	if (r)
 		return r;
 	fd = path_descriptor(path, process_ns_pid(call->caller->process), &rest);
-	if (fd < call->container->fd_base || (!*rest && (flags & (PLACE_NAME | AT_SYMLINK_NOFOLLOW))))
+	if (fd < call->container->fd_base ||
+	    (!*rest && (flags & (PLACE_NAME | AT_SYMLINK_NOFOLLOW))))
 		return CALL_CONTINUE;
 	r = descriptor_find(call, fd, &place->file);
 	if (r)

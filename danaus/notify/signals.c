@@ -16,7 +16,7 @@
 #define ERESTARTSYS 512 /* the kernel's own; it never reaches a program whose signal is pending */
 
 /* Signals that do nothing by default (signal(7)). */
-#define BIT(sig)	(1ull << ((sig) - 1))
+#define BIT(sig)	(1ull << ((sig)-1))
 #define DEFAULT_IGNORED (BIT(SIGCHLD) | BIT(SIGURG) | BIT(SIGWINCH) | BIT(SIGCONT))
 
 struct masks {
@@ -67,7 +67,8 @@ static bool read_masks(pid_t tid, struct masks *ret)
 
 	if (!read_status(tid, text, sizeof(text)))
 		return false;
-	if (!field(text, "\nThreads:", 10, &threads) || !field(text, "\nSigPnd:", 16, &ret->thread) ||
+	if (!field(text, "\nThreads:", 10, &threads) ||
+	    !field(text, "\nSigPnd:", 16, &ret->thread) ||
 	    !field(text, "\nShdPnd:", 16, &ret->process) ||
 	    !field(text, "\nSigBlk:", 16, &ret->blocked) ||
 	    !field(text, "\nSigIgn:", 16, &ret->ignored) ||

@@ -2,12 +2,12 @@
 /* The door's threads: receivers, which take notifications off a listener and answer them, and one
  * monitor per container.
  *
- * One receiver per listener waits in the kernel; it serves what it gets itself, so that the caller's
- * CPU goes straight to it and back (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) and no second thread wakes.
- * The others are parked. The monitor ticks while calls are in progress: when notifications wait
- * and nobody receives, because a call sleeps in storage, it lets a parked or new receiver go; when
- * they wait tick after tick, more receive at once. It also looks after the calls that take
- * long: has their caller been killed, or got a signal that ends a lock wait?
+ * One receiver per listener waits in the kernel; it serves what it gets itself, so that the
+ * caller's CPU goes straight to it and back (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) and no second
+ * thread wakes. The others are parked. The monitor ticks while calls are in progress: when
+ * notifications wait and nobody receives, because a call sleeps in storage, it lets a parked or new
+ * receiver go; when they wait tick after tick, more receive at once. It also looks after the calls
+ * that take long: has their caller been killed, or got a signal that ends a lock wait?
  *
  * A receiver's life: receive, look the call up in syscalls.def, let its handler decide, answer.
  * ENOENT on receive or answer is normal: the caller was killed (seccomp_unotify(2)). */
@@ -37,15 +37,15 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
-#define LISTENERS_MAX  256 /* per container: each podman exec brings one */
-#define RECEIVERS_MAX  GUARD_RECEIVERS /* per listener */
+#define LISTENERS_MAX  256		   /* per container: each podman exec brings one */
+#define RECEIVERS_MAX  GUARD_RECEIVERS	   /* per listener */
 #define CROWD	       (RECEIVERS_MAX / 2) /* calls of one user's in progress there: no more */
 #define STACK_BYTES    (512u << 10)
 #define TICK_NS	       1000000
-#define TICKS_TO_SLEEP 8  /* so many without a call in progress, each twice as long as the last, */
-#define TICK_SHIFT_MAX 4  /* up to 16 ms: a tick takes its CPU from a program that starts others */
-#define TICKS_BACKLOG  3	   /* so many ticks with calls waiting: one more receives */
-#define TICKS_CALM     100	   /* so many without: one fewer */
+#define TICKS_TO_SLEEP 8   /* so many without a call in progress, each twice as long as the last, */
+#define TICK_SHIFT_MAX 4   /* up to 16 ms: a tick takes its CPU from a program that starts others */
+#define TICKS_BACKLOG  3   /* so many ticks with calls waiting: one more receives */
+#define TICKS_CALM     100 /* so many without: one fewer */
 #define LONG_CALL_NS   10000000ull /* from here on the caller is looked after, */
 #define LOOK_NS	       30000000ull /* so often, */
 #define LOOKS_PER_TICK 3	   /* and not more of them at once */
@@ -84,7 +84,7 @@ struct listener {
 	atomic_int want;	  /* so many should */
 	_Atomic uint32_t permits; /* futex: parked receivers that may go on */
 	atomic_int parked;
-	atomic_bool ended; /* its last process is gone, or the door stops */
+	atomic_bool ended;     /* its last process is gone, or the door stops */
 	_Atomic int64_t crowd; /* a user who has CROWD calls in progress; -1: none */
 	/* The monitor's, and door->lock's. */
 	struct receiver *receivers;
@@ -256,7 +256,8 @@ static int64_t serve_crowd(struct call *call, int index)
 	enum call_when when = call->row->when;
 
 	call->crowded = true;
-	if (when == WHEN_STATE || when == WHEN_STATE_AT0 || when == WHEN_FSIZE0 || when == WHEN_FSIZE1)
+	if (when == WHEN_STATE || when == WHEN_STATE_AT0 || when == WHEN_FSIZE0 ||
+	    when == WHEN_FSIZE1)
 		return handlers[index](call);
 	for (unsigned i = 0; i < 6; i++)
 		if ((descriptors >> i & 1) && (int)call->arg[i] >= ledger->fd_base)
@@ -394,8 +395,8 @@ static void look_after(struct receiver *receiver, uint64_t since)
 		return;
 	wanted = !ioctl(receiver->listener->fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) &&
 		 !signals_pending(tid);
-	/* Should this hit the receiver's next call instead: serve() finds no signal, and begins that
-	 * call again. */
+	/* Should this hit the receiver's next call instead: serve() finds no signal, and begins
+	 * that call again. */
 	if (wanted || atomic_load(&receiver->since) != since)
 		return;
 	atomic_store(&receiver->cancel, true);
@@ -438,9 +439,10 @@ static void find_crowd(struct listener *listener, unsigned calls)
 			crowd = users[i];
 	}
 	if (crowd >= 0 && crowd != atomic_load(&listener->crowd))
-		log_limited(LOG_WARN, "container %s: user %lld has %u system calls in progress: no more"
-				      " of his are served", listener->door->container->id,
-			    (long long)crowd, CROWD);
+		log_limited(LOG_WARN,
+			    "container %s: user %lld has %u system calls in progress: no more"
+			    " of his are served",
+			    listener->door->container->id, (long long)crowd, CROWD);
 	atomic_store(&listener->crowd, crowd);
 }
 

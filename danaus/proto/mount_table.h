@@ -25,7 +25,7 @@ struct mount_table {
 			      * door in [light_limit, the process's limit) */
 	uint32_t spin;	     /* 0: one CPU, never spin */
 	uint32_t anchor_dev_major, anchor_dev_minor; /* st_dev of named anchors */
-	struct mount_entry entry[MOUNT_TABLE_MAX]; /* longest path first */
+	struct mount_entry entry[MOUNT_TABLE_MAX];   /* longest path first */
 };
 _Static_assert(sizeof(struct mount_entry) == 272, "mount_entry");
 

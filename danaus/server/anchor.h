@@ -14,8 +14,8 @@ struct anchors;
 int anchors_new(struct anchors **ret, struct err *err);
 void anchors_free(struct anchors *anchors);
 dev_t anchors_dev(const struct anchors *anchors);
-/* fn hears of each last close of an anchor: pid (0: unknown here) closed it, of file. Called with no
- * lock of the anchors but the queue's; set before the first anchor is given. */
+/* fn hears of each last close of an anchor: pid (0: unknown here) closed it, of file. Called with
+ * no lock of the anchors but the queue's; set before the first anchor is given. */
 typedef void (*anchor_closed_fn)(void *arg, pid_t pid, struct vfile *file);
 void anchors_on_closed(struct anchors *anchors, anchor_closed_fn fn, void *arg);
 /* To poll for input; then call anchors_closed(). */
@@ -25,8 +25,8 @@ void anchors_closed(struct anchors *anchors);
  * anchor_give_done(). Each call makes an anchor inode of its own (fanotify merges events, so closes
  * of several descriptions of one inode could not be counted), and each holds a reference on file
  * until its last copy is closed. Status flags of the open file are on it (O_NONBLOCK, O_APPEND;
- * O_CLOEXEC is the receiver's). receiver (0: not known): whose close it is when our own copy turns out
- * to be the last, because it has closed its one before anchor_give_done(). */
+ * O_CLOEXEC is the receiver's). receiver (0: not known): whose close it is when our own copy turns
+ * out to be the last, because it has closed its one before anchor_give_done(). */
 int anchor_give(struct anchors *anchors, struct vfile *file, pid_t receiver, int *ret_fd);
 /* Makes a few in advance, so that anchor_give() need not. On one thread of the service's own. */
 void anchors_stock(struct anchors *anchors);

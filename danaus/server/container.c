@@ -88,8 +88,7 @@ static int read_volumes(struct container *container, json_t *list, struct err *e
 	if (!json_is_array(list) || json_array_size(list) > MOUNT_TABLE_MAX)
 		return err_set(err, -EINVAL, "attach: volumes is no list of at most %d",
 			       MOUNT_TABLE_MAX);
-	json_array_foreach(list, i, item)
-	{
+	json_array_foreach (list, i, item) {
 		struct volume *volume = &container->volumes[container->nvolumes];
 		const char *target, *source;
 		int r = string_of(item, "target", &target, err);

@@ -22,7 +22,7 @@ struct pool {
 	struct shm_server *shm;	 /* shm/client.h */
 	cpu_set_t cpus;		 /* where the service runs */
 	int ncpus;
-	int guard_fd; /* of danaus/proto/guard.h; -1: none */
+	int guard_fd;	       /* of danaus/proto/guard.h; -1: none */
 	uint64_t window_bytes; /* the largest budget of its containers so far */
 };
 

@@ -61,8 +61,8 @@ pid_t process_ns_pid(const struct process *process);   /* in the container's pid
 uint64_t process_owner(const struct process *process); /* for vctx.owner */
 int process_pidfd(const struct process *process);      /* still the process's */
 struct container *process_container(const struct process *process);
-/* Of its first thread (proc(5)): the number of seccomp filters that it obeys, 0 where there is none or the
- * kernel does not tell, and its file creation mask. -ESRCH: gone. */
+/* Of its first thread (proc(5)): the number of seccomp filters that it obeys, 0 where there is none
+ * or the kernel does not tell, and its file creation mask. -ESRCH: gone. */
 int process_status(const struct process *process, uint32_t *ret_filters, uint32_t *ret_umask);
 /* The owner of the process with that host pid, when it is known already; false. */
 bool process_owner_of(struct container *container, pid_t pid, uint64_t *ret);

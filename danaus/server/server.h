@@ -10,8 +10,9 @@
 
 struct server {
 	struct pool pool;
-	int dir, control, timer, signals; /* dir: the pool's; control: listening, or -1 at the end */
-	cpu_set_t wanted;		  /* --cpus */
+	int dir, control, timer,
+	    signals;	  /* dir: the pool's; control: listening, or -1 at the end */
+	cpu_set_t wanted; /* --cpus */
 	bool has_wanted;
 	time_t started;	   /* monotonic */
 	pthread_t anchors; /* reads their events */
@@ -46,7 +47,8 @@ int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TA
 /* Flushes and ends one. *ret_last: there is none left, and the service takes no more. -ENOENT. */
 int container_detach(struct server *server, const char *id, bool *ret_last);
 void containers_detach_all(struct server *server);
-/* pid closed a descriptor of file: its record locks there go (fcntl(2)). For anchors_on_closed(). */
+/* pid closed a descriptor of file: its record locks there go (fcntl(2)). For anchors_on_closed().
+ */
 void containers_file_closed(void *server, pid_t pid, struct vfile *file);
 json_t *containers_json(struct server *server);
 

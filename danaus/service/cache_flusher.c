@@ -61,7 +61,8 @@ static struct cinode *pick(struct cache_store *store, uint64_t *ret_until)
 
 		if (inode->due <= now)
 			return inode;
-		/* Only if nobody is late: who writes faster than the storage would have every turn. */
+		/* Only if nobody is late: who writes faster than the storage would have every turn.
+		 */
 		if (over && !spare && inode->ndirty && !inode->failures)
 			spare = inode;
 		if (!*ret_until || inode->due < *ret_until)

@@ -139,7 +139,7 @@ struct ls_file {
 	struct ls_node *node; /* one reference */
 	atomic_uint refs;
 	bool direct, readable;
-	bool appends; /* lower can do nothing else */
+	bool appends;		/* lower can do nothing else */
 	unsigned errors;	/* of its inode, that are told; the store's lock */
 	struct ls_file *reader; /* of the same, where lower is not readable; under change */
 	_Atomic uint64_t next;	/* where a sequential reader goes on */

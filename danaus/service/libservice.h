@@ -122,19 +122,20 @@ struct libservice_ops {
 	int (*open)(struct libservice *ls, const struct cred *cred, struct ls_node *node, int flags,
 		    struct ls_file **ret);
 	void (*release)(struct libservice *ls, struct ls_file *file);
-	/* Optional: one more program opens what this open file, which several share, is of. What the
-	 * libservice has promised to look at when a file is opened, it looks at now. */
+	/* Optional: one more program opens what this open file, which several share, is of. What
+	 * the libservice has promised to look at when a file is opened, it looks at now. */
 	void (*reopened)(struct libservice *ls, struct ls_file *file);
 	/* iovecs, because a door's memory need not be in one piece; short counts as read(2). */
 	ssize_t (*read)(struct libservice *ls, struct ls_file *file, const struct iovec *iov,
 			int niov, uint64_t offset);
 	/* append: write at the end whatever offset says, in one step among all writes through this
-	 * libservice; against others where the storage can; *ret_end is the position after the last byte written. */
+	 * libservice; against others where the storage can; *ret_end is the position after the last
+	 * byte written. */
 	ssize_t (*write)(struct libservice *ls, struct ls_file *file, const struct iovec *iov,
 			 int niov, uint64_t offset, bool append, uint64_t *ret_end);
-	/* Optional: a program that wrote through this file, which several may share, closes it. What
-	 * became of its writes that is not told yet is told now, once (close(2)): it need not wait
-	 * for what is still under way. The file stays open until release. */
+	/* Optional: a program that wrote through this file, which several may share, closes it.
+	 * What became of its writes that is not told yet is told now, once (close(2)): it need not
+	 * wait for what is still under way. The file stays open until release. */
 	int (*flush)(struct libservice *ls, struct ls_file *file);
 	int (*fsync)(struct libservice *ls, struct ls_file *file, bool data_only);
 	int (*allocate)(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
@@ -173,11 +174,11 @@ struct libservice_ops {
 
 struct libservice {
 	const struct libservice_ops *ops;
-	bool ro; /* every change is -EROFS (decided in libservice.c) */
-	atomic_bool cacheable; /* the vfs may keep file data for VFS_CACHE_NS although it may change from
-			 * outside of the pool meanwhile. Set by constructors whose storage is this
-			 * host's; not where the storage itself keeps caches coherent between
-			 * hosts. May become false at any time */
+	bool ro;	       /* every change is -EROFS (decided in libservice.c) */
+	atomic_bool cacheable; /* the vfs may keep file data for VFS_CACHE_NS although it may change
+				* from outside of the pool meanwhile. Set by constructors whose
+				* storage is this host's; not where the storage itself keeps caches
+				* coherent between hosts. May become false at any time */
 };
 
 /* Calls that decide on absent operations and on ro, one per entry of the table, same arguments

@@ -218,7 +218,8 @@ int local_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64
 
 	if (offset > INT64_MAX || len_bytes > INT64_MAX)
 		return -EINVAL;
-	/* A file that grows while a write goes through its mapping could lose that (local_map.h). */
+	/* A file that grows while a write goes through its mapping could lose that (local_map.h).
+	 */
 	pthread_mutex_lock(&file->node->write_lock);
 	r = fallocate(file->fd, mode, offset, len_bytes) < 0 ? -errno : 0;
 	pthread_mutex_unlock(&file->node->write_lock);

@@ -61,8 +61,8 @@ int local_make(struct libservice *ls, const struct cred *cred, struct ls_node *d
 }
 
 /* The node and the file of a new, open inode; fd is taken over. Both use it: most new files are
- * closed for good before anybody needs more, and opening an O_PATH one for the node costs as much as
- * all the rest (local_release() does it). */
+ * closed for good before anybody needs more, and opening an O_PATH one for the node costs as much
+ * as all the rest (local_release() does it). */
 static int node_and_file(struct local *local, int fd, struct ls_node **ret,
 			 struct ls_file **ret_file, struct attr *ret_attr)
 {

@@ -18,9 +18,9 @@ struct ls_node {
 	struct ls_node *next; /* in its bucket */
 	uint64_t refs;	      /* under the bucket's lock */
 	uint64_t mnt, dev, ino;
-	int fd; /* O_PATH, or its first file's */
+	int fd;		      /* O_PATH, or its first file's */
 	atomic_bool borrowed; /* a file's that is closed */
-	mode_t type; /* S_IFMT bits */
+	mode_t type;	      /* S_IFMT bits */
 	/* The ctime (ns) at which there was no access ACL; 0: not known. */
 	_Atomic uint64_t no_acl_at;
 	/* Writes: those that reach the host in several pieces or through a mapping are one to all
@@ -32,7 +32,7 @@ struct ls_node {
 
 struct ls_file {
 	int fd;
-	bool lent; /* its descriptor is the node's, too */
+	bool lent;	      /* its descriptor is the node's, too */
 	struct ls_node *node; /* one reference */
 	bool direct;	      /* O_DIRECT */
 	/* Listings use the descriptor's own position; appends do under node->write_lock. */

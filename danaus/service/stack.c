@@ -39,9 +39,8 @@ static int open_ceph(const struct stack_source *source, const struct stack_limit
 	char session[256];
 
 	/* Each source of a stack has a session of its own. */
-	if (limits->session &&
-	    (size_t)snprintf(session, sizeof(session), "%s:%zu", limits->session,
-			     source->position) < sizeof(session))
+	if (limits->session && (size_t)snprintf(session, sizeof(session), "%s:%zu", limits->session,
+						source->position) < sizeof(session))
 		own.session = session;
 	else
 		own.session = NULL;

@@ -5,9 +5,9 @@
  *   OPTION  = "ro" | "rw" | "writeback" | KEY "=" VALUE
  *
  * "local:/srv/a,ro", "ceph:FS:/dir,id=tenant-a", "union:[ceph:/t/a,rw][local:/srv/base,ro]",
- * "cache:[local:/srv/a]". writeback is for the source of a cache, cache.h says what it does. In PATH
- * and VALUE a backslash takes the meaning off the next of , [ ] \  and is itself otherwise. The
- * canonical form has ro or rw first in each nested source, and no other rw.
+ * "cache:[local:/srv/a]". writeback is for the source of a cache, cache.h says what it does. In
+ * PATH and VALUE a backslash takes the meaning off the next of , [ ] \  and is itself otherwise.
+ * The canonical form has ro or rw first in each nested source, and no other rw.
  *
  * Source: annotations, which a tenant may have written, checked once here. */
 #pragma once

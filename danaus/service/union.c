@@ -197,8 +197,7 @@ void union_node_unref(struct union_fs *fs, struct unode *n, uint64_t count)
 static struct unode *node_new(struct union_fs *fs, struct unode *dir, const char *name,
 			      const struct found *found)
 {
-	struct unode *n =
-	    calloc(1, sizeof(*n) + found->nlower * sizeof(n->lower[0]));
+	struct unode *n = calloc(1, sizeof(*n) + found->nlower * sizeof(n->lower[0]));
 
 	if (!n)
 		return NULL;
@@ -272,8 +271,8 @@ int union_node_get(struct union_fs *fs, struct unode *dir, const char *name, str
 	return 0;
 }
 
-int union_node_made(struct union_fs *fs, struct unode *dir, const char *name,
-		    struct ls_node *upper, struct attr *attr, struct unode **ret)
+int union_node_made(struct union_fs *fs, struct unode *dir, const char *name, struct ls_node *upper,
+		    struct attr *attr, struct unode **ret)
 {
 	struct found found = {.upper = upper, .attr = *attr};
 
@@ -304,7 +303,8 @@ static bool has_name(const char *list, size_t len_bytes, const char *name)
 
 /* 1 when the directory hides what is below it. A branch that somebody wrote with redirect_dir or
  * metacopy would be shown wrong: -EIO. */
-static int marks(struct union_fs *fs, unsigned branch, struct ls_node *node, const struct attr *attr)
+static int marks(struct union_fs *fs, unsigned branch, struct ls_node *node,
+		 const struct attr *attr)
 {
 	struct libservice *ls = fs->branch[branch];
 	char small[1024], value = 0, *names = small;
@@ -515,9 +515,10 @@ static int keep_branch(struct union_fs *fs, struct ls_node *root, struct err *er
 			nanosleep(&step, NULL);
 			continue;
 		}
-		return err_set(err, -EBUSY,
-			       "the writable branch is in use by another union; give each container "
-			       "its own, or one pool and one mount");
+		return err_set(
+		    err, -EBUSY,
+		    "the writable branch is in use by another union; give each container "
+		    "its own, or one pool and one mount");
 	}
 	return 0;
 }

@@ -44,8 +44,8 @@ static int work_open(struct union_fs *fs)
 {
 	struct libservice *ls = upper_ls(fs);
 	struct attr attr = {.mode = 0700}, out;
-	int r = ls_lookup(ls, fs->service, atomic_load(&fs->root->upper), UNION_WORK, &fs->work,
-			  &out);
+	int r =
+	    ls_lookup(ls, fs->service, atomic_load(&fs->root->upper), UNION_WORK, &fs->work, &out);
 
 	if (!r && !S_ISDIR(out.mode))
 		r = -ENOTDIR;
@@ -170,7 +170,8 @@ int union_intent(struct union_fs *fs, struct unode *dir, const char *name,
 	if (r < 0)
 		return r;
 	snprintf(temp, UNION_TEMP_LEN, INTENT "%lx", atomic_fetch_add(&fs->work_seq, 1) + 1);
-	r = ls_make(upper_ls(fs), fs->service, fs->work, temp, S_IFLNK | 0777, 0, 0, p, &node, &attr);
+	r = ls_make(upper_ls(fs), fs->service, fs->work, temp, S_IFLNK | 0777, 0, 0, p, &node,
+		    &attr);
 	if (!r)
 		ls_forget(upper_ls(fs), node, 1);
 	return r;
@@ -253,8 +254,8 @@ void union_work_stop(struct union_fs *fs)
 static int copy_xattr(struct union_fs *fs, struct lower from, const char *name, struct ls_node *to,
 		      char *value)
 {
-	ssize_t n = ls_getxattr(fs->branch[from.branch], fs->service, from.node, name, value,
-				XATTR_BYTES);
+	ssize_t n =
+	    ls_getxattr(fs->branch[from.branch], fs->service, from.node, name, value, XATTR_BYTES);
 	int r;
 
 	if (n < 0)
@@ -382,8 +383,8 @@ static int copy_meta(struct union_fs *fs, struct lower from, const struct attr *
 }
 
 /* A regular file without a name where the branch can, else with one in the work directory. */
-static int make_file(struct union_fs *fs, const char *temp, bool *ret_named,
-		     struct ls_node **ret, struct ls_file **ret_file)
+static int make_file(struct union_fs *fs, const char *temp, bool *ret_named, struct ls_node **ret,
+		     struct ls_file **ret_file)
 {
 	struct attr out;
 	int r = -EOPNOTSUPP;

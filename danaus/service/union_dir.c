@@ -254,8 +254,8 @@ int union_create(struct libservice *ls, const struct cred *cred, struct ls_node 
 	pthread_rwlock_wrlock(&dir->dir_lock);
 	r = place_begin(fs, cred, dir, name, &place);
 	if (!r) {
-		r = ls_create(upper_ls(fs), cred, place.dir, name, flags, mode, umask, &made,
-			      &file, &attr);
+		r = ls_create(upper_ls(fs), cred, place.dir, name, flags, mode, umask, &made, &file,
+			      &attr);
 		bool have = !r;
 		r = place_end(fs, dir, name, &place, made, false, r);
 		if (have && r < 0) {
@@ -312,9 +312,9 @@ int union_link(struct libservice *ls, const struct cred *cred, struct ls_node *n
 	pthread_rwlock_wrlock(&dir->dir_lock);
 	r = place_begin(fs, cred, dir, name, &place);
 	if (!r) {
-		r = n->type == S_IFDIR ? -EPERM
-				       : ls_link(upper_ls(fs), cred, atomic_load(&n->upper),
-						 place.dir, name);
+		r = n->type == S_IFDIR
+			? -EPERM
+			: ls_link(upper_ls(fs), cred, atomic_load(&n->upper), place.dir, name);
 		r = place_end(fs, dir, name, &place, NULL, false, r);
 	}
 	pthread_rwlock_unlock(&dir->dir_lock);
@@ -497,8 +497,7 @@ static int side_find(struct union_fs *fs, const struct cred *cred, struct side *
 		return side->lower;
 	}
 	side->real = found.attr;
-	return r < 0 ? 0
-		     : union_node_get(fs, side->dir, side->name, &found, &side->n, &side->attr);
+	return r < 0 ? 0 : union_node_get(fs, side->dir, side->name, &found, &side->n, &side->attr);
 }
 
 /* Whether dir is n or below it. tree_lock keeps it so. */
@@ -520,7 +519,7 @@ static int may_rename(struct union_fs *fs, const struct cred *cred, struct side 
 
 	if (!old->n)
 		return -ENOENT;
-	if (new->n && flags & RENAME_NOREPLACE)
+	if (new->n && flags &RENAME_NOREPLACE)
 		return -EEXIST;
 	if (!new->n && exchange)
 		return -ENOENT;
@@ -535,12 +534,12 @@ static int may_rename(struct union_fs *fs, const struct cred *cred, struct side 
 	if (r < 0)
 		return r;
 	old_dir = old->n->type == S_IFDIR;
-	new_dir = new->n && new->n->type == S_IFDIR;
+	new_dir = new->n &&new->n->type == S_IFDIR;
 	if (new->n && !exchange && old_dir != new_dir)
 		return old_dir ? -ENOTDIR : -EISDIR;
 	if (old->dir != new->dir && old_dir)
 		r = union_access_node(fs, cred, old->n, W_OK);
-	if (!r && old->dir != new->dir && exchange && new_dir)
+	if (!r && old->dir != new->dir &&exchange &&new_dir)
 		r = union_access_node(fs, cred, new->n, W_OK);
 	if (r < 0)
 		return r;
@@ -555,8 +554,8 @@ static int hide_lower(struct union_fs *fs, const struct side *moved, const struc
 {
 	if (moved->n->type != S_IFDIR || !to->lower)
 		return 0;
-	return ls_setxattr(upper_ls(fs), fs->service, atomic_load(&moved->n->upper),
-			   OVERLAY_OPAQUE, "y", 1, 0);
+	return ls_setxattr(upper_ls(fs), fs->service, atomic_load(&moved->n->upper), OVERLAY_OPAQUE,
+			   "y", 1, 0);
 }
 
 static int move_and_whiteout(struct union_fs *fs, struct side *old, struct side *new)
@@ -647,7 +646,7 @@ static int rename_locked(struct union_fs *fs, const struct cred *cred, struct si
 		}
 		return r;
 	}
-	if (new->n && new->n->type == S_IFDIR) {
+	if (new->n &&new->n->type == S_IFDIR) {
 		r = victim_begin(fs, new->n, &marks);
 		if (r < 0)
 			return r;

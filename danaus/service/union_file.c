@@ -40,9 +40,9 @@ int union_getattr_node(struct union_fs *fs, struct unode *n, struct attr *ret)
 static int mode_access(const struct cred *cred, const struct attr *attr, int mask)
 {
 	uint64_t caps = cred_caps_for(cred, attr->uid, attr->gid);
-	unsigned bits = cred->fsuid == attr->uid	   ? attr->mode >> 6
+	unsigned bits = cred->fsuid == attr->uid	 ? attr->mode >> 6
 			: cred_in_group(cred, attr->gid) ? attr->mode >> 3
-							   : attr->mode;
+							 : attr->mode;
 
 	if (!(mask & ~(bits & 7)))
 		return 0;
@@ -81,8 +81,8 @@ static int may_change(struct union_fs *fs, const struct cred *cred, struct unode
 	r = union_getattr_node(fs, n, &attr);
 	if (r < 0)
 		return r;
-	if (cred->fsuid == attr.uid ||
-	    cred_caps_for(cred, attr.uid, attr.gid) & (CHOWN | FOWNER) || cred->caps & SYS_ADMIN)
+	if (cred->fsuid == attr.uid || cred_caps_for(cred, attr.uid, attr.gid) & (CHOWN | FOWNER) ||
+	    cred->caps & SYS_ADMIN)
 		return 0;
 	return by_write && !union_access_node(fs, cred, n, W_OK) ? 0 : error;
 }

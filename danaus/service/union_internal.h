@@ -35,10 +35,10 @@ struct unode {
 	 * place is the only one. names_lock. The parent is referenced. */
 	struct unode *parent;
 	char *name;
-	atomic_bool deleted;	     /* its place is gone: set under the parent's dir_lock */
-	atomic_bool opaque;	     /* the lower nodes count no more: it was emptied */
-	pthread_mutex_t copy_lock;   /* one copy-up at a time */
-	pthread_rwlock_t dir_lock;   /* the names of a directory, all branches together */
+	atomic_bool deleted;	   /* its place is gone: set under the parent's dir_lock */
+	atomic_bool opaque;	   /* the lower nodes count no more: it was emptied */
+	pthread_mutex_t copy_lock; /* one copy-up at a time */
+	pthread_rwlock_t dir_lock; /* the names of a directory, all branches together */
 	_Atomic(struct ls_node *) upper;
 	unsigned nlower;
 	struct lower lower[];
@@ -49,8 +49,8 @@ struct origin {
 	uint64_t dev, upper_ino, ino;
 };
 
-#define UNION_BUCKETS	4096
-#define UNION_DEVS_MAX	127
+#define UNION_BUCKETS  4096
+#define UNION_DEVS_MAX 127
 
 struct union_fs {
 	struct libservice base;
@@ -129,8 +129,8 @@ int union_lower_positive(struct union_fs *fs, struct unode *dir, const char *nam
 int union_node_get(struct union_fs *fs, struct unode *dir, const char *name, struct found *found,
 		   struct unode **ret, struct attr *ret_attr);
 /* A node that the upper branch has just made; upper is consumed. */
-int union_node_made(struct union_fs *fs, struct unode *dir, const char *name,
-		    struct ls_node *upper, struct attr *attr, struct unode **ret);
+int union_node_made(struct union_fs *fs, struct unode *dir, const char *name, struct ls_node *upper,
+		    struct attr *attr, struct unode **ret);
 void union_node_ref(struct union_fs *fs, struct unode *n);
 void union_node_unref(struct union_fs *fs, struct unode *n, uint64_t count);
 uint64_t union_entry_ino(struct union_fs *fs, unsigned branch, uint64_t dev, uint64_t ino);

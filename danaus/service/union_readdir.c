@@ -23,8 +23,8 @@ struct union_list {
 	uint32_t n, cap, names_len, names_cap, nhash;
 	struct entry *entries;
 	char *names;
-	uint32_t *hash; /* index + 1 of an entry, open addressing */
-	bool failed;	/* out of memory */
+	uint32_t *hash;	 /* index + 1 of an entry, open addressing */
+	bool failed;	 /* out of memory */
 	unsigned branch; /* being read */
 };
 
@@ -252,8 +252,7 @@ static bool pass(void *arg, const char *name, uint64_t ino, unsigned char type, 
 
 	if (dots(name))
 		return p->fill(p->arg, name, dots_ino(p->fs, p->n, name), DT_DIR, next);
-	if (union_check_name(p->fs, p->n, name) < 0 ||
-	    entry_whiteout(p->fs, p->dir, name, &type))
+	if (union_check_name(p->fs, p->n, name) < 0 || entry_whiteout(p->fs, p->dir, name, &type))
 		return true;
 	return p->fill(p->arg, name, union_entry_ino(p->fs, p->dir.branch, p->dev, ino), type,
 		       next);
@@ -263,8 +262,8 @@ static int pass_through(struct union_fs *fs, struct ufile *f, uint64_t position,
 			void *arg)
 {
 	bool below = f->passing == PASS_LOWER;
-	struct lower dir = below ? f->node->lower[0]
-				 : (struct lower){UPPER, atomic_load(&f->node->upper)};
+	struct lower dir =
+	    below ? f->node->lower[0] : (struct lower){UPPER, atomic_load(&f->node->upper)};
 	struct libservice *ls = fs->branch[dir.branch];
 	struct passing passing = {fs, f->node, dir, 0, fill, arg};
 	struct ls_file *file = f->lower;
@@ -292,8 +291,8 @@ static void from_list(struct union_fs *fs, struct ufile *f, uint64_t position, l
 	for (; position - 2 < f->list->n; position++) {
 		struct entry *e = &f->list->entries[position - 2];
 
-		if (!e->hidden && !fill(arg, f->list->names + e->name, e->ino, e->type,
-					position + 1))
+		if (!e->hidden &&
+		    !fill(arg, f->list->names + e->name, e->ino, e->type, position + 1))
 			return;
 	}
 }

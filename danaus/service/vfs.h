@@ -166,8 +166,9 @@ int vfs_flock(struct vctx *ctx, struct vfile *file, int operation);
 ssize_t vfs_copy(struct vctx *ctx, struct vfile *in, uint64_t in_offset, struct vfile *out,
 		 uint64_t out_offset, size_t len_bytes);
 
-/* A window of file (proto/window.h): a read-only descriptor to map *ret_bytes of; the caller closes it.
- * -EBADF when the file is not open for reading, -EOPNOTSUPP where its stack allows none, -ENOSPC. */
+/* A window of file (proto/window.h): a read-only descriptor to map *ret_bytes of; the caller closes
+ * it. -EBADF when the file is not open for reading, -EOPNOTSUPP where its stack allows none,
+ * -ENOSPC. */
 int vfs_window(struct vctx *ctx, struct vfile *file, int *ret_fd, uint64_t *ret_bytes);
 /* Bytes that windows may hold; 0 (the default): none. */
 void vfs_set_window_budget(struct vfs *vfs, uint64_t bytes);
@@ -194,8 +195,8 @@ void vfs_instance_set_face(struct vfs_instance *instance, const struct face *fac
 /* Counts the kernel's opens of the inode. */
 void vnode_face_open(struct vnode *node, bool writing);
 void vnode_face_close(struct vnode *node, bool writing);
-/* A program runs from node, from begin to end: nobody may write it. -ETXTBSY when somebody has it open
- * for writing. */
+/* A program runs from node, from begin to end: nobody may write it. -ETXTBSY when somebody has it
+ * open for writing. */
 int vnode_exec_begin(struct vnode *node);
 void vnode_exec_end(struct vnode *node);
 /* Moves the position into the kernel: from now on file's position is fd's (lseek(2)), because the

@@ -94,7 +94,8 @@ int vfs_setattr(struct vctx *ctx, const struct vtarget *at, const struct setattr
 			face_flush(node);
 		gen = vnode_gen(node);
 		if (set->set & ATTR_SIZE)
-			window_change_begin(vfs_of(node)->windows, node, set->attr.size, UINT64_MAX);
+			window_change_begin(vfs_of(node)->windows, node, set->attr.size,
+					    UINT64_MAX);
 		r = ls_setattr(node->instance->ls, ctx->cred, node->ls, file, set->set, &set->attr,
 			       &attr);
 		if (set->set & ATTR_SIZE)

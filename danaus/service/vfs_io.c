@@ -121,8 +121,8 @@ static void end(struct vfile *file, int locked, bool moved, uint64_t position)
 	pthread_mutex_unlock(&file->position_lock);
 }
 
-/* What is read again and again goes into the window, for others as well. Never out of memory that the
- * program may have changed since, and more of it where much is read: it is read once more. */
+/* What is read again and again goes into the window, for others as well. Never out of memory that
+ * the program may have changed since, and more of it where much is read: it is read once more. */
 static void keep_read(struct vfile *file, uint32_t token, uint64_t offset, uint64_t len_bytes)
 {
 	struct windows *windows = vfs_of(file->node)->windows;
@@ -208,15 +208,15 @@ static void become_writer(const struct vctx *ctx, struct vnode *node)
 	if (ctx->cred->map && (ctx->cred->map->nuid || ctx->cred->map->ngid)) {
 		if (vnode_rights(node, vfs_now(), &attr) < 0)
 			attr.uid = attr.gid = (uid_t)-1;
-		cred_assume(ctx->cred, cred_caps_for(ctx->cred, attr.uid, attr.gid) &
-					   ~(1ull << CAP_FSETID));
+		cred_assume(ctx->cred,
+			    cred_caps_for(ctx->cred, attr.uid, attr.gid) & ~(1ull << CAP_FSETID));
 	} else {
 		cred_assume(ctx->cred, ctx->cred->caps);
 	}
 }
 
-/* The write into a file that has a window: what few bytes it brings are there for the next reader. The
- * program may change its memory meanwhile: file and window get the same copy of it. */
+/* The write into a file that has a window: what few bytes it brings are there for the next reader.
+ * The program may change its memory meanwhile: file and window get the same copy of it. */
 static ssize_t write_through_window(struct vctx *ctx, struct vfile *file, const struct iovec *iov,
 				    uint64_t offset, uint64_t *ret_end)
 {

@@ -20,7 +20,7 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
-#define CHUNK_PAGES 16u /* of 64 bits; what one fill brings where a quarter of it was read */
+#define CHUNK_PAGES 16u	       /* of 64 bits; what one fill brings where a quarter of it was read */
 #define SLACK_BYTES (1u << 20) /* room for the file to grow into */
 #define RECENT_NS   50000000   /* two changes within it may bear the same time */
 #define NS_PER_S    1000000000ll
@@ -404,8 +404,8 @@ static void fill_page(struct windows *windows, struct pane *pane, uint64_t page,
 	pane->used = ++windows->clock;
 }
 
-/* The bytes of a page that a read up to end has: all of it, or all that the file has of its last one; 0:
- * not so. */
+/* The bytes of a page that a read up to end has: all of it, or all that the file has of its last
+ * one; 0: not so. */
 static size_t page_bytes(const struct pane *pane, uint64_t page, uint64_t end)
 {
 	uint64_t at = page * WINDOW_PAGE, size = atomic_load(&pane->window->size);
@@ -464,8 +464,8 @@ bool window_wants(struct windows *windows, struct vnode *node, uint32_t token, u
 	return wants;
 }
 
-void window_fill(struct windows *windows, struct vnode *node, uint32_t token,
-		 const void *data, uint64_t offset, uint64_t len_bytes)
+void window_fill(struct windows *windows, struct vnode *node, uint32_t token, const void *data,
+		 uint64_t offset, uint64_t len_bytes)
 {
 	uint64_t page = (offset + WINDOW_PAGE - 1) / WINDOW_PAGE;
 	struct pane *pane;
@@ -474,8 +474,8 @@ void window_fill(struct windows *windows, struct vnode *node, uint32_t token,
 	pthread_mutex_lock(&windows->lock);
 	pane = pane_to_fill(node, token);
 	for (; pane && (len = page_bytes(pane, page, offset + len_bytes)); page++)
-		fill_page(windows, pane, page,
-			  (const char *)data + (page * WINDOW_PAGE - offset), len);
+		fill_page(windows, pane, page, (const char *)data + (page * WINDOW_PAGE - offset),
+			  len);
 	pthread_mutex_unlock(&windows->lock);
 }
 

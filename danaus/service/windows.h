@@ -49,10 +49,10 @@ static inline bool window_fill_begin(struct vnode_window *w, uint32_t *ret_token
 	return *ret_token == ended;
 }
 /* data is memory that nobody else writes: others will read what is in it. */
-void window_fill(struct windows *windows, struct vnode *node, uint32_t token,
-		 const void *data, uint64_t offset, uint64_t len_bytes);
-/* Whether window_fill() would keep something of that read; if not, the read is remembered. The range
- * becomes what it would rather have: more, where much was read around it. */
+void window_fill(struct windows *windows, struct vnode *node, uint32_t token, const void *data,
+		 uint64_t offset, uint64_t len_bytes);
+/* Whether window_fill() would keep something of that read; if not, the read is remembered. The
+ * range becomes what it would rather have: more, where much was read around it. */
 bool window_wants(struct windows *windows, struct vnode *node, uint32_t token, uint64_t *offset,
 		  uint64_t *len_bytes);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Times file operations in a directory: bench DIR. Says "ready", then answers each line "OPERATION
  * MILLISECONDS" of its input with the nanoseconds of one operation, median and tenth percentile of
- * batches. It keeps its files open all the time. Built dynamic and static from the same source, so that the
- * doors are compared and not programs. */
+ * batches. It keeps its files open all the time. Built dynamic and static from the same source, so
+ * that the doors are compared and not programs. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <err.h>

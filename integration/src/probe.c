@@ -45,10 +45,11 @@ static const char *error_name(int e)
 		int number;
 		const char *name;
 	} names[] = {
-	    {ENOENT, "ENOENT"},	  {EAGAIN, "EAGAIN"},	    {EACCES, "EAGAIN"}, {EPERM, "EPERM"},
-	    {EEXIST, "EEXIST"},	  {ENOTEMPTY, "ENOTEMPTY"}, {EBADF, "EBADF"},	{EINVAL, "EINVAL"},
-	    {ENOTDIR, "ENOTDIR"}, {EISDIR, "EISDIR"},	    {ENOSPC, "ENOSPC"}, {EROFS, "EROFS"},
-	    {EIO, "EIO"},	  {ENOTCONN, "ENOTCONN"},   {ECONNABORTED, "ECONNABORTED"},
+	    {ENOENT, "ENOENT"}, {EAGAIN, "EAGAIN"},	{EACCES, "EAGAIN"},
+	    {EPERM, "EPERM"},	{EEXIST, "EEXIST"},	{ENOTEMPTY, "ENOTEMPTY"},
+	    {EBADF, "EBADF"},	{EINVAL, "EINVAL"},	{ENOTDIR, "ENOTDIR"},
+	    {EISDIR, "EISDIR"}, {ENOSPC, "ENOSPC"},	{EROFS, "EROFS"},
+	    {EIO, "EIO"},	{ENOTCONN, "ENOTCONN"}, {ECONNABORTED, "ECONNABORTED"},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Paths of programs as the notify door takes them apart: which volume, which descriptor. Whatever is
- * found must be what a plain reading, component by component, finds too. */
+/* Paths of programs as the notify door takes them apart: which volume, which descriptor. Whatever
+ * is found must be what a plain reading, component by component, finds too. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -47,7 +47,8 @@ static void vary(const uint8_t *data, size_t size)
 				}
 				break;
 			default:
-				copy[at] = "/.\0" "0"[next() % 4];
+				copy[at] = "/.\0"
+					   "0"[next() % 4];
 			}
 		}
 		LLVMFuzzerTestOneInput(copy, n);

@@ -643,7 +643,9 @@ static void kernel_files(const char *self)
 	char buf[32] = {0}, *map;
 	char control[CMSG_SPACE(sizeof(int))] = {0};
 	struct iovec iov = {buf, 1};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control,
 			     .msg_controllen = sizeof(control)};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 	pid_t pid;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* with_service [-n] [-p] [-c CEPH.CONF -k KEYRING] DANAUSD LIBDANAUS INIT TARGET=SOURCE... -- PROGRAM [ARGUMENT...]
+/* with_service [-n] [-p] [-c CEPH.CONF -k KEYRING] DANAUSD LIBDANAUS INIT TARGET=SOURCE... --
+ * PROGRAM [ARGUMENT...]
  *
  * Runs PROGRAM with directories served by a danausd of its own, in a private mount namespace that
  * looks like a container's: /.danaus, the kernel faces, the filter, the preloaded library. Needs
@@ -132,8 +133,8 @@ static int attach(int control, pid_t pid, int *fds, unsigned *nfds, json_t **ret
 						"source", source + 1, "ro", 0));
 	}
 	snprintf(dir, sizeof(dir), "%s/containers/test", run.dir);
-	request = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:o, s:i}", "op", "attach", "id", "test",
-			    "dir", dir, "pid", (int)pid, "fd_base", FD_BASE, "light_limit",
+	request = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:o, s:i}", "op", "attach", "id",
+			    "test", "dir", dir, "pid", (int)pid, "fd_base", FD_BASE, "light_limit",
 			    LIGHT_LIMIT, "volumes", volumes, "cache_bytes", 256 << 20);
 	if (run.ceph_conf)
 		json_object_set_new(request, "ceph",
@@ -177,8 +178,7 @@ static void be_container(int sock)
 	check(write(sock, "", 1) == 1, "socket");
 	check(fd_recv(sock, text, sizeof(text), &len, fds, &nfds) == 0 && len, "mounts");
 	targets = json_loadb(text, len, JSON_DECODE_ANY, NULL);
-	json_array_foreach(targets, i, target)
-	{
+	json_array_foreach (targets, i, target) {
 		check(syscall(SYS_move_mount, fds[i], "", AT_FDCWD, json_string_value(target),
 			      4 /* MOVE_MOUNT_F_EMPTY_PATH */) == 0,
 		      json_string_value(target));
