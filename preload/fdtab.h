@@ -34,7 +34,10 @@ static inline bool device_is(uint64_t device, uint32_t major, uint32_t minor)
 	       ((device & 0xff) | (device >> 12 & 0xfff00)) == minor;
 }
 
+/* The tables' memory, when a number at or above the base is first looked at; with the root's lock.
+ * -EMFILE: the hard limit leaves no numbers; -ENOMEM. */
 int fdtab_start(void);
+/* In a fork's child, with the root's lock: light numbers mean nothing there. */
 void fdtab_forked(void);
 
 int fd_find_slow(int fd, struct ofile **ret);
@@ -58,7 +61,8 @@ int ofile_put(struct ofile *file);
 uint32_t ofile_index(const struct ofile *file);
 struct ofile *ofile_at(uint32_t index);
 
-/* A number >= min for file; takes over one reference of the caller's on success. */
+/* A number >= min for file; takes over one reference of the caller's on success. -EMFILE, as the
+ * program's own limit or the table's end says. */
 int fd_install(struct ofile *file, int min, bool cloexec);
 /* Makes exactly this number (>= base) mean file, as dup3(2); takes a reference over on success. */
 int fd_install_at(struct ofile *file, int fd, bool cloexec);
@@ -80,10 +84,12 @@ int fd_cloexec(int fd);
 int fd_set_cloexec(int fd, bool on);
 
 /* Before descriptors leave the process. Light numbers become named, or kernel files when there is
- * no notify door to understand names; only_inherited: only those without close-on-exec. */
+ * no notify door to understand names; only_inherited: only those without close-on-exec. 0, also for
+ * numbers that are not ours, or what the service says. */
 int fd_export(int fd);
 void fd_export_all(bool only_inherited);
-/* A kernel face descriptor of file; the caller closes it. */
+/* A kernel face descriptor of file; the caller closes it. What the service says, as the next two.
+ */
 int file_kernel_fd(struct ofile *file, int *ret_fd);
 /* Turns all numbers of this open file into kernel descriptors in place. */
 int file_to_kernel(struct ofile *file);

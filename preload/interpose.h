@@ -56,22 +56,35 @@ struct many_header {
 		child_;                                                                            \
 	})
 
+/* closefrom(3), also without close_range(2). */
 void close_from(int first);
+/* Before libc's own threads work on a control block's descriptor. Source of both: the program. */
 void aio_export(const int *cb);
 void aio_export_list(int *const *list, int n);
+/* libc is about to close the stream's descriptor (NULL: none), or has closed all streams; returns
+ * r. */
 void stdio_forget(void *file);
 int stdio_closed(int r);
+/* Before libc forks and execs by itself. */
 void spawn_prepare(void);
+/* daemon(3) has changed the working directory; returns r. */
 int daemonized(int r);
+/* execve(2), and the search of execvp(3) by libc: return only when they fail. */
 long exec_path(const char *path, char *const *argv, char *const *envp);
 int exec_search(const char *file, char *const *argv, char *const *envp);
+/* A call that may have changed namespaces or mounts is done, flags as unshare(2)'s; returns r. */
 long spaces_changed(long r, int flags);
+/* Before libc walks a tree by itself. */
 void tree_walk(bool changes_directory);
+/* setfsuid(2) and its like never say whether they failed; returns r. */
 int changed_anyway(int r);
+/* By the time-out's unit; timeout_ms < 0, timeout NULL: without an end. */
 long poll_ms(struct pollfd_ *fds, unsigned long n, int timeout_ms);
 long poll_ns(struct pollfd_ *fds, unsigned long n, const struct timespec_ *timeout,
 	     const void *signals);
 long select_us(int n, void *in, void *out, void *except, const struct timespec_ *timeout);
+/* Of messages with descriptors: after one or several were received, whose number is r, which they
+ * return; before several are sent. */
 long received(long r, struct msg_header *msg, int flags);
-void export_many(const struct many_header *msgs, unsigned n);
 long received_many(long r, struct many_header *msgs, int flags);
+void export_many(const struct many_header *msgs, unsigned n);

@@ -34,6 +34,3 @@ int pool_run(struct pool *pool, void (*fn)(void *arg), void *arg);
 int pool_watch(struct pool *pool, int fd, uint32_t events, void (*fn)(void *arg, uint32_t events),
 	       void *arg);
 void pool_unwatch(struct pool *pool, int fd);
-
-/* The notify door (danaus/notify/notify.h) and the kernel face (danaus/fuse/face.h) plug in here.
- */

@@ -182,49 +182,62 @@ static inline struct cache_core *core_of(struct libservice *ls)
 	return ((struct cache *)ls)->core;
 }
 
-/* cache_pages.c */
+/* cache_pages.c: pages and inodes. But where said otherwise with the store's lock held, none waits,
+ * none fails. */
 
-/* Up to n pages that nobody can find; 0: the budget is all in use. May wait for readers. */
+/* Up to n pages that nobody can find, the caller's until he inserts them or gives them back. Fewer,
+ * or 0: the budget is all in use. Without any lock of the cache; may wait for readers. */
 unsigned cache_pages_take(struct cache_store *store, struct cache_page **pages, unsigned n);
-/* In an RCU section. */
+/* Of pages that were taken and that nobody has seen. */
+void cache_pages_give_back(struct cache_store *store, struct cache_page *page);
+/* With the lock held or in an RCU section, which its content is good for; NULL. */
 struct cache_page *cache_pages_find(struct cache_store *store, const struct cinode *inode,
 				    uint64_t index);
-/* The rest with the store's lock held. */
-void cache_pages_give_back(struct cache_store *store, struct cache_page *page);
-/* False, and given back, when there is one already. */
+/* Takes page over, whose first len bytes are the file's; ahead: nobody has asked for it yet. False,
+ * and given back, when there is one already. */
 bool cache_pages_insert(struct cache_store *store, struct cinode *inode, uint64_t index,
 			uint32_t len, bool ahead, struct cache_page *page);
-/* Pages first to last, last UINT64_MAX: to the end. */
-void cache_pages_drop(struct cache_store *store, struct cinode *inode, uint64_t first,
-		      uint64_t last);
 /* The same, but whatever was there goes, and it is dirty from the beginning. */
 void cache_pages_put_dirty(struct cache_store *store, struct cinode *inode, uint64_t index,
 			   uint32_t len, struct cache_page *page);
-/* Nobody evicts it meanwhile; its memory stays what it is also when it is taken away. */
+/* Pages first to last, last UINT64_MAX: to the end. Dirty ones are lost. */
+void cache_pages_drop(struct cache_store *store, struct cinode *inode, uint64_t first,
+		      uint64_t last);
+/* Nobody evicts it meanwhile; its memory stays what it is also when it is taken away. Each hold is
+ * ended by one unhold. */
 void cache_pages_hold(struct cache_store *store, struct cache_page *page);
 void cache_pages_unhold(struct cache_store *store, struct cache_page *page);
+/* Into and out of its inode's dirty ones, while it is held. */
 void cache_pages_dirty(struct cache_store *store, struct cache_page *page);
 void cache_pages_undirty(struct cache_store *store, struct cache_page *page);
-/* Nothing that is known of the inode's data is good any more. Not of a dirty one. */
-void cache_inode_forget_data(struct cache_store *store, struct cinode *inode);
+/* The one inode of (dev, ino), made if need be; counted in cinode.nodes until it is put. NULL: no
+ * memory. */
 struct cinode *cache_inode_get(struct cache_core *core, uint64_t dev, uint64_t ino);
+/* The last one frees it, or the eviction of its last page does. */
 void cache_inode_put(struct cinode *inode);
-/* Every node is gone, pages may be there. Without the lock. */
+/* Nothing that is known of the inode's data is good any more: pages and stamp go, and what is being
+ * read now is not kept. Of a dirty one nothing happens. */
+void cache_inode_forget_data(struct cache_store *store, struct cinode *inode);
+/* Frees the inodes and pages of a core that has no nodes any more, and the store's memory with the
+ * last core. Without any lock; waits for readers. */
 void cache_core_drop(struct cache_core *core);
 
-/* cache_share.c */
+/* cache_share.c: without any lock of the cache; may block. */
 
-/* Sets view->core: the cache of what source names and lower was made of; lower is its own from here
- * on, or freed. */
+/* Sets view->core: the cache of what source names and lower was made of. On success lower is its
+ * own from here on, or freed. -EBUSY (err says whose), -E2BIG for more than CACHE_LEAVES_MAX
+ * directories, -ENOMEM, what starting the flusher gave. */
 int cache_share(struct cache_store *store, const struct stack_source *source,
 		const struct stack_limits *limits, struct libservice *lower, struct cache *view,
 		struct err *err);
-/* Frees the core with its last volume, and its store if that is its own. */
+/* With its last volume the core goes: what is dirty goes below, or is lost. So does its store, if
+ * that is its own. */
 void cache_unshare(struct cache *view);
 
 /* cache_data.c */
 
-/* What others may have changed, asked now. */
+/* Compares with what is below now: pages that others may have changed go, and all of them where
+ * that cannot be told. Without any lock; may block. */
 void cache_check(struct cache_core *core, struct ls_node *node);
 
 enum cache_change {
@@ -233,61 +246,73 @@ enum cache_change {
 	CACHE_REST,    /* all from offset on */
 	CACHE_METADATA /* the times alone */
 };
-/* Around each change of a regular file; the change itself is the caller's. node->inode is set. What
- * is dirty goes below first: where that fails, a change of data fails as well (and has no end). The
- * thread keeps its identity. */
+/* Around each change of a regular file (node->inode is set); the change itself is the caller's.
+ * What is dirty goes below first; where that fails, so does a change of data, with its error, and
+ * it has no end. On success node->inode->change is held until the end. The thread keeps its
+ * identity. */
 int cache_change_begin(struct cache_core *core, struct ls_node *node, enum cache_change change,
 		       uint64_t offset, uint64_t len_bytes);
-/* With node->inode->change held. */
+/* With change held, which stays so also on failure. */
 int cache_change_begin_locked(struct cache_core *core, struct ls_node *node,
 			      enum cache_change change, uint64_t offset, uint64_t len_bytes);
+/* Lets change go. */
 void cache_change_end(struct cache_core *core, struct ls_node *node);
 uint64_t cache_now(void); /* CLOCK_MONOTONIC_COARSE ns */
+/* The same content, as far as attributes tell: size, mtime, ctime and btime. */
 bool cache_same(const struct attr *a, const struct attr *b);
 /* With the store's lock: what is read from now on belongs to attr. */
 void cache_stamp(struct cinode *inode, const struct attr *attr);
 
+/* As struct libservice_ops. */
 ssize_t cache_read(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
 		   uint64_t offset);
 int cache_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
 		   uint64_t len_bytes);
 
-/* cache.c */
+/* cache.c: without the store's lock; the last reference may block, for it gives back what is below.
+ */
 
 void cache_file_unref(struct cache_core *core, struct ls_file *file);
 void cache_node_ref(struct cache_core *core, struct ls_node *node);
 void cache_node_unref(struct cache_core *core, struct ls_node *node, uint64_t count);
 
-/* cache_write.c */
+/* cache_write.c: as struct libservice_ops. */
 
 ssize_t cache_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov, int niov,
 		    uint64_t offset, bool append, uint64_t *ret_end);
 
 /* cache_flusher.c */
 
-/* Under cores_lock. */
+/* Starts the store's thread unless it runs. With cores_lock held. A negative errno of
+ * pthread_create(3). */
 int cache_flusher_start(struct cache_store *store);
+/* Waits for its end; nothing is dirty. Without any lock. */
 void cache_flusher_end(struct cache_store *store);
 
-/* cache_dirty.c */
+/* cache_dirty.c: write-back. Without the store's lock; may block. */
 
 /* With the store's lock: so many that somebody should begin to write. */
 bool cache_dirty_many(const struct cache_store *store);
-/* With flush held: writes as many pages as are dirty now. synced: an fsync below follows. */
-int cache_write_dirty(struct cache_core *core, struct cinode *inode, bool synced);
-/* own: of the flusher's, which counts its failures. */
-void cache_note_error(struct cache_store *store, struct cinode *inode, int error, bool own);
-/* With change and flush held, no page being dirty: the inode is not dirty any more. */
-void cache_settle(struct cache_core *core, struct cinode *inode, bool synced);
-/* With change held: what is dirty is lost, and the log says so. */
-void cache_give_up(struct cache_core *core, struct cinode *inode);
-/* With file's inode's change held, the inode not being dirty: it is from here on. */
+bool cache_is_dirty(struct cache_core *core, struct cinode *inode);
+/* With change held, the inode of file not being dirty: it is from here on, and keeps file. Waits
+ * while CACHE_DIRTY_MAX inodes are dirty. What getattr below says. */
 int cache_dirty_begin(struct cache_core *core, struct ls_file *file);
-/* With change held: waits until there is room for more dirty pages. An error of this inode's own
- * ends that. */
+/* With change held: waits until there is room for more dirty pages. The error of this inode's own
+ * that ends that. */
 int cache_dirty_wait(struct cache_core *core, struct cinode *inode);
-/* Whether the source has room for len_bytes more than what is dirty. */
+/* Takes len_bytes of the room that the source has beyond what is dirty. False: it might not have
+ * them. */
 bool cache_dirty_room(struct cache_core *core, struct ls_node *node, uint64_t len_bytes);
+/* With flush held: writes as many pages as are dirty now; those that could not be stay dirty.
+ * synced: an fsync below follows. The thread's identity is another one then. -ENOMEM, what the
+ * layer below says. */
+int cache_write_dirty(struct cache_core *core, struct cinode *inode, bool synced);
+/* With flush held: for who is told of it (cache_take_error()) or waits. own: of the flusher's,
+ * which counts its failures and tries again after retry_ns. */
+void cache_note_error(struct cache_store *store, struct cinode *inode, int error, bool own);
+/* With change and flush held, no page being dirty: the inode is not dirty any more, and its time
+ * below that of the last write. */
+void cache_settle(struct cache_core *core, struct cinode *inode, bool synced);
 /* With change held: all of it is below, the inode not dirty any more; or not, and the error is
  * noted. The thread keeps its identity. */
 int cache_clean_locked(struct cache_core *core, struct cinode *inode, bool synced);
@@ -295,16 +320,17 @@ int cache_clean_locked(struct cache_core *core, struct cinode *inode, bool synce
 int cache_clean(struct cache_core *core, struct cinode *inode, bool synced);
 /* With change held: what is dirty is lost. */
 void cache_discard_locked(struct cache_core *core, struct cinode *inode);
-/* Every inode of core that is dirty now. */
+/* The same, and the log says so. Of a dirty one. */
+void cache_give_up(struct cache_core *core, struct cinode *inode);
+/* Every inode of core that is dirty now. All are tried; the first error. */
 int cache_flush_core(struct cache_core *core);
-/* The end: what cannot be written is lost. */
+/* The end: what cannot be written is lost, and the flusher has none of core's. */
 void cache_flush_last(struct cache_core *core);
 /* The last file of the layer above is closed. */
 void cache_dirty_closed(struct cache_core *core, struct ls_node *node);
 /* A program that wrote closes its file: down with it before long. */
 void cache_dirty_soon(struct cache_core *core, struct cinode *inode);
-/* An error that file's program was not told of yet, or 0. */
+/* The error that file's program was not told of yet, which it is now; or 0. */
 int cache_take_error(struct cache_core *core, struct ls_file *file);
-bool cache_is_dirty(struct cache_core *core, struct cinode *inode);
 /* getattr, what is dirty included. */
 int cache_show(struct cache_core *core, struct ls_node *node, struct attr *ret_attr);

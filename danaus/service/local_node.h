@@ -83,10 +83,9 @@ int local_node_of(struct local *local, int fd, struct ls_node **ret, struct attr
 int local_lookup(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
 		 const char *name, struct ls_node **ret, struct attr *ret_attr);
 void local_forget(struct libservice *ls, struct ls_node *node, uint64_t count);
-/* Takes fd over, also on failure. */
 /* One more reference. */
 void local_node_ref(struct local *local, struct ls_node *node);
-/* fd is taken over, also on failure. The node, with a reference, is the caller's to set. */
+/* Takes fd over, also on failure. The node, with a reference, is the caller's to set. -ENOMEM. */
 int local_file_new(int fd, struct ls_file **ret);
 void local_file_free(struct ls_file *file);
 

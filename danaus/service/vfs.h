@@ -69,23 +69,27 @@ struct setattr {
 	struct attr attr;
 };
 
+/* Without instances and windows. -ENOMEM. */
 int vfs_new(struct vfs **ret);
-/* All doors are gone. Flushes and frees everything. */
+/* All doors are gone. Flushes and frees everything, instances included. NULL is fine. */
 void vfs_free(struct vfs *vfs);
 
 /* Serves ls at the container path target (absolute, normalized). Takes ls over on success. The
  * order of calls does not matter: nested targets are found by their paths; what is missing of one
  * in the outer volume is made, as a container runtime does. dev: the kernel face's st_dev, set
  * later with vfs_instance_set_dev(); attributes have it then. One container's instances share
- * `scope` (its id): nesting and -EREMCHG paths are within a scope. */
+ * `scope` (its id): nesting and -EREMCHG paths are within a scope. -EINVAL, -EEXIST (a second one
+ * at target), -ENOMEM, what the source says. */
 int vfs_instance_add(struct vfs *vfs, const char *scope, const char *target, struct libservice *ls,
 		     struct vfs_instance **ret, struct err *err);
-/* Every file and node reference of its doors is back. Syncs and frees the stack. */
+/* Every file and node reference of its doors is back. Syncs and frees the stack; what a door still
+ * uses is kept, with a line in the log. */
 void vfs_instance_remove(struct vfs_instance *instance);
 void vfs_instance_set_dev(struct vfs_instance *instance, dev_t dev);
 dev_t vfs_instance_dev(const struct vfs_instance *instance);
 struct vnode *vfs_instance_root(struct vfs_instance *instance); /* no new reference */
 
+/* Giving the last reference back may block; NULL is fine there. */
 struct vnode *vnode_ref(struct vnode *node);
 void vnode_unref(struct vnode *node);
 struct vfs_instance *vnode_instance(struct vnode *node);
@@ -103,7 +107,7 @@ static inline void cleanup_vfile(struct vfile **file)
 }
 #define CLEANUP_VFILE __attribute__((cleanup(cleanup_vfile)))
 struct vnode *vfile_node(struct vfile *file); /* no new reference */
-int vfile_flags(const struct vfile *file);    /* access mode and status flags, O_PATH */
+int vfile_flags(const struct vfile *file);    /* access mode, status flags, O_PATH */
 /* A program closes file, though others may keep it open: what is not told yet of what became of its
  * writes, for the program to hear. Doors call it where a close has an answer, before they give the
  * file up. */
@@ -116,11 +120,17 @@ void vfs_owner_gone(struct vfs *vfs, uint64_t owner);
 /* Wakes blocked calls so that they look at their ctx->cancel. */
 void vfs_cancel(struct vfs *vfs);
 
+/* The calls. ctx and what `at` names are the caller's throughout; attributes that are asked for
+ * have the face's device. Beside what the system call's page names: -EREMCHG (see above), -EINTR
+ * (cancelled), -EROFS, -ENFILE and -ENOLCK at the pool's limits, -EOPNOTSUPP where the stack
+ * cannot. */
+
 /* A new reference on *ret. For walking a path to an inode without opening it (the FUSE door, cwd).
  */
 int vfs_lookup(struct vctx *ctx, const struct vtarget *at, struct vnode **ret,
 	       struct attr *ret_attr);
-/* open(2) with all its flags but O_CLOEXEC. ret_attr may be NULL. */
+/* open(2) with all its flags but O_CLOEXEC; *ret is a new reference. ret_attr may be NULL.
+ * -VFS_ESPECIAL. */
 int vfs_open(struct vctx *ctx, const struct vtarget *at, int flags, mode_t mode, struct vfile **ret,
 	     struct attr *ret_attr);
 int vfs_stat(struct vctx *ctx, const struct vtarget *at, struct attr *ret_attr);
@@ -128,15 +138,19 @@ int vfs_setattr(struct vctx *ctx, const struct vtarget *at, const struct setattr
 		struct attr *ret_attr);
 /* mask R_OK|W_OK|X_OK; effective: AT_EACCESS. */
 int vfs_access(struct vctx *ctx, const struct vtarget *at, int mask, bool effective);
+/* Bytes, not terminated. */
 ssize_t vfs_readlink(struct vctx *ctx, const struct vtarget *at, char *buf, size_t cap_bytes);
 /* mkdir, mknod, symlink (content non-NULL), mkfifo: mode has the type. */
 int vfs_make(struct vctx *ctx, const struct vtarget *at, mode_t mode, dev_t rdev,
 	     const char *content, struct attr *ret_attr);
 int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *new);
-int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory);
+int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory); /* AT_REMOVEDIR */
+/* flags: RENAME_*. */
 int vfs_rename(struct vctx *ctx, const struct vtarget *old, const struct vtarget *new,
 	       unsigned flags);
+/* *ret_type: statfs(2)'s f_type, which statvfs(3) lacks. */
 int vfs_statfs(struct vctx *ctx, const struct vtarget *at, struct statvfs *ret, uint64_t *ret_type);
+/* As the system calls: cap_bytes 0 asks for the size. */
 ssize_t vfs_getxattr(struct vctx *ctx, const struct vtarget *at, const char *name, void *value,
 		     size_t cap_bytes);
 int vfs_setxattr(struct vctx *ctx, const struct vtarget *at, const char *name, const void *value,
@@ -144,31 +158,39 @@ int vfs_setxattr(struct vctx *ctx, const struct vtarget *at, const char *name, c
 ssize_t vfs_listxattr(struct vctx *ctx, const struct vtarget *at, char *names, size_t cap_bytes);
 int vfs_removexattr(struct vctx *ctx, const struct vtarget *at, const char *name);
 
+/* Short counts as read(2) and write(2); offset may be VFS_AT_POSITION. */
 ssize_t vfs_read(struct vctx *ctx, struct vfile *file, const struct iovec *iov, int niov,
 		 uint64_t offset);
 /* append: RWF_APPEND. An O_APPEND file appends whatever offset says. */
 ssize_t vfs_write(struct vctx *ctx, struct vfile *file, const struct iovec *iov, int niov,
 		  uint64_t offset, bool append);
+/* The new position. whence: all of lseek(2)'s. */
 int64_t vfs_seek(struct vctx *ctx, struct vfile *file, int64_t offset, int whence);
 int vfs_fsync(struct vctx *ctx, struct vfile *file, bool data_only);
+/* The whole stack that file is of. */
 int vfs_syncfs(struct vctx *ctx, struct vfile *file);
+/* mode: FALLOC_FL_*. */
 int vfs_allocate(struct vctx *ctx, struct vfile *file, int mode, uint64_t offset,
 		 uint64_t len_bytes);
 /* getdents64(2) records into buf; *ret_next the position after the last one. "." and ".." are in.
  * 0 at the end, -EINVAL when not even one entry fits. */
 ssize_t vfs_readdir(struct vctx *ctx, struct vfile *file, uint64_t position, void *buf,
 		    size_t cap_bytes, uint64_t *ret_next);
+/* F_SETFL; what it cannot change stays. */
 int vfs_setfl(struct vctx *ctx, struct vfile *file, int flags);
 /* cmd: F_GETLK, F_SETLK, F_SETLKW or F_OFD_*. lock as in fcntl(2), whence resolved inside;
  * deadlock: -EDEADLK. */
 int vfs_lock(struct vctx *ctx, struct vfile *file, int cmd, struct flock *lock);
+/* operation: LOCK_*, with LOCK_NB for not waiting. */
 int vfs_flock(struct vctx *ctx, struct vfile *file, int operation);
+/* copy_file_range(2), sendfile(2): bytes, 0 at the end of in; each offset may be VFS_AT_POSITION.
+ */
 ssize_t vfs_copy(struct vctx *ctx, struct vfile *in, uint64_t in_offset, struct vfile *out,
 		 uint64_t out_offset, size_t len_bytes);
 
 /* A window of file (proto/window.h): a read-only descriptor to map *ret_bytes of; the caller closes
- * it. -EBADF when the file is not open for reading, -EOPNOTSUPP where its stack allows none,
- * -ENOSPC. */
+ * it. The open file uses it until its end. -EBADF when it is not open for reading, else as
+ * window_use() (windows.h). */
 int vfs_window(struct vctx *ctx, struct vfile *file, int *ret_fd, uint64_t *ret_bytes);
 /* Bytes that windows may hold; 0 (the default): none. */
 void vfs_set_window_budget(struct vfs *vfs, uint64_t bytes);
