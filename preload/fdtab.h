@@ -37,7 +37,7 @@ static inline bool device_is(uint64_t device, uint32_t major, uint32_t minor)
 /* The tables' memory, when a number at or above the base is first looked at; with the root's lock.
  * -EMFILE: the hard limit leaves no numbers; -ENOMEM. */
 int fdtab_start(void);
-/* In a fork's child, with the root's lock: light numbers mean nothing there. */
+/* In a fork's child, on its one thread: light numbers mean nothing there. */
 void fdtab_forked(void);
 
 int fd_find_slow(int fd, struct ofile **ret);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The cache libservice: nobody reads bytes that are not the file's, whoever changes it, also after
  * errors and with several threads. */
-#include "tests/lib/cache_world.h"
+#include "tests/lib/cache_model.h"
 
 #include <pthread.h>
 
@@ -234,111 +234,78 @@ static void what_was_lost_below_is_told_at_close(void **state)
 	cw_stop(&w);
 }
 
-/* Random operations on a file of the cache, compared with a copy in memory, while somebody else
- * changes it now and then. */
+/* By another host: not through the cache. Seen at the next open, which follows. */
+static void foreign_write(struct cache_model *m)
+{
+	cw_host_write(&m->w, "f", m->data, m->len, m->offset);
+	model_has(m, m->offset, m->data);
+	if (model_random(m, 2))
+		ls_reopened(m->w.ls, m->h.file);
+	else
+		model_reopen(m);
+}
+
+static void chmod_file(struct cache_model *m)
+{
+	struct attr attr, set = {.mode = 0600 + model_random(m, 8)};
+
+	assert_int_equal(ls_setattr(m->w.ls, m->w.cred, m->h.node, NULL, ATTR_MODE, &set, &attr),
+			 0);
+}
+
+static void step(struct cache_model *m)
+{
+	model_next(m);
+	switch (m->op) {
+	case 0:
+	case 1:
+	case 2:
+		model_write(m);
+		break;
+	case 3:
+		model_append(m);
+		break;
+	case 4:
+		if (!model_random(m, 4))
+			model_truncate(m);
+		break;
+	case 5:
+		model_punch(m);
+		break;
+	case 6:
+		model_allocate(m);
+		break;
+	case 7:
+		chmod_file(m);
+		break;
+	case 8:
+		if (!model_random(m, 8))
+			foreign_write(m);
+		break;
+	case 9:
+		model_reopen(m);
+		break;
+	default:
+		model_read(m);
+	}
+	model_check_size(m);
+}
+
+/* Somebody else changes the file now and then. */
 static void random_operations_are_those_of_a_model(void **state)
 {
-	enum { MOST = 200 * KIB };
-	unsigned char *model = malloc(MOST), *data = malloc(MOST);
-	uint64_t random = 1;
-	struct attr attr, set;
-	size_t size = 0;
-	struct cache_world w;
-	struct cw_handle h;
+	struct cache_model *m = calloc(1, sizeof(*m));
 
-#define RND(n) ((random = random * 6364136223846793005u + 1442695040888963407u) >> 33) % (n)
-	assert_non_null(model);
-	assert_non_null(data);
-	memset(model, 0, MOST);
-	cw_start(&w, 1 * MIB);
-	cw_host_write(&w, "f", "", 0, 0);
-	h = cw_open(&w, "f", O_RDWR);
-	for (unsigned step = 0; step < 6000; step++) {
-		uint64_t offset = RND(MOST - 20 * KIB), len = 1 + RND(16 * KIB);
-		unsigned op = RND(16);
-		int fd;
-
-		if (RND(2))
-			len = 1 + len % 300;
-		memset(data, 1 + RND(255), len);
-		switch (op) {
-		case 0:
-		case 1:
-		case 2:
-			assert_int_equal(cw_write(&w, &h, data, len, offset, false), len);
-			memcpy(model + offset, data, len);
-			size = offset + len > size ? offset + len : size;
-			break;
-		case 3:
-			if (size + len > MOST)
-				break;
-			assert_int_equal(cw_write(&w, &h, data, len, 0, true), len);
-			memcpy(model + size, data, len);
-			size += len;
-			break;
-		case 4:
-			if (RND(4))
-				break;
-			set.size = offset;
-			assert_int_equal(ls_setattr(w.ls, w.cred, h.node, RND(2) ? h.file : NULL,
-						    ATTR_SIZE, &set, &attr),
-					 0);
-			if (offset < size)
-				memset(model + offset, 0, size - offset);
-			size = offset;
-			break;
-		case 5: /* PUNCH_HOLE | KEEP_SIZE */
-			assert_int_equal(ls_allocate(w.ls, h.file, 3, offset, len), 0);
-			memset(model + offset, 0, len);
-			break;
-		case 6:
-			assert_int_equal(ls_allocate(w.ls, h.file, 0, offset, len), 0);
-			size = offset + len > size ? offset + len : size;
-			break;
-		case 7:
-			set.mode = 0600 + RND(8);
-			assert_int_equal(
-			    ls_setattr(w.ls, w.cred, h.node, NULL, ATTR_MODE, &set, &attr), 0);
-			break;
-		case 8:
-			if (RND(8))
-				break;
-			fd = open(cw_path(&w, "f"), O_WRONLY | O_CLOEXEC);
-			assert_int_equal(pwrite(fd, data, len, offset), len);
-			close(fd);
-			memcpy(model + offset, data, len);
-			size = offset + len > size ? offset + len : size;
-			if (RND(2)) {
-				ls_reopened(w.ls, h.file);
-			} else {
-				cw_close(&w, &h);
-				h = cw_open(&w, "f", O_RDWR);
-			}
-			break;
-		case 9:
-			cw_close(&w, &h);
-			h = cw_open(&w, "f", O_RDWR);
-			break;
-		default: {
-			struct iovec iov[3] = {{data, len / 3}, {data + len / 3, 0}};
-			size_t want = offset >= size	    ? 0
-				      : size - offset < len ? size - offset
-							    : len;
-			ssize_t n;
-
-			iov[2] = (struct iovec){data + len / 3, len - len / 3};
-			n = ls_read(w.ls, h.file, iov, 3, offset);
-			assert_int_equal(n, want);
-			assert_memory_equal(data, model + offset, want);
-		}
-		}
-		assert_int_equal(ls_getattr(w.ls, h.node, NULL, &attr), 0);
-		assert_int_equal(attr.size, size);
-	}
-	cw_close(&w, &h);
-	cw_stop(&w);
-	free(model);
-	free(data);
+	assert_non_null(m);
+	m->random = 1;
+	cw_start(&m->w, 1 * MIB);
+	cw_host_write(&m->w, "f", "", 0, 0);
+	m->h = cw_open(&m->w, "f", O_RDWR);
+	for (unsigned i = 0; i < 6000; i++)
+		step(m);
+	cw_close(&m->w, &m->h);
+	cw_stop(&m->w);
+	free(m);
 }
 
 /* A page is written as a whole with one number in all of it, which only grows; readers never see

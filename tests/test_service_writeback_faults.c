@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The cache's write-back when something fails, and when much happens at once: nothing is lost
  * without a word, nobody reads what was not written. */
+#include "tests/lib/cache_model.h"
 #include "tests/lib/writeback_world.h"
 
 #include <pthread.h>
@@ -154,93 +155,64 @@ static void a_full_disk_is_told_when_it_is_written_to(void **state)
 	rmdir(base);
 }
 
-/* Random operations on a file, compared with a copy in memory, the flusher being awake all the
- * time; at the end of each round the host has it. */
+static void sync_file(struct cache_model *m)
+{
+	assert_int_equal(ls_fsync(m->w.ls, m->h.file, false), 0);
+	wb_check_host(&m->w, "f", m->bytes, m->size);
+}
+
+static void step(struct cache_model *m)
+{
+	model_next(m);
+	switch (m->op) {
+	case 0:
+	case 1:
+	case 2:
+	case 3:
+		model_write(m);
+		break;
+	case 4:
+	case 5:
+		model_append(m);
+		break;
+	case 6:
+		if (!model_random(m, 8))
+			model_truncate(m);
+		break;
+	case 7:
+		if (!model_random(m, 4))
+			model_punch(m);
+		break;
+	case 8:
+		if (!model_random(m, 16))
+			sync_file(m);
+		break;
+	case 9:
+		model_reopen(m);
+		break;
+	default:
+		model_read(m);
+	}
+	model_check_size(m);
+}
+
+/* The flusher is awake all the time; at the end the host has it. */
 static void random_operations_are_those_of_a_model(void **state)
 {
-	enum { MOST = 200 * KIB };
-	unsigned char *model = malloc(MOST), *data = malloc(MOST);
-	uint64_t random = 1;
-	struct attr attr, set;
-	size_t size = 0;
-	struct cache_world w;
-	struct cw_handle h;
+	struct cache_model *m = calloc(1, sizeof(*m));
 
-#define RND(n) ((random = random * 6364136223846793005u + 1442695040888963407u) >> 33) % (n)
-	memset(model, 0, MOST);
-	wb_start(&w, 1 * MIB);
-	w.store->age_ns = 500000;
-	h = wb_make(&w, "f", O_RDWR);
-	for (unsigned step = 0; step < 8000; step++) {
-		uint64_t offset = RND(MOST - 20 * KIB), len = 1 + RND(16 * KIB);
-		unsigned op = RND(16);
-
-		if (RND(2))
-			len = 1 + len % 300;
-		memset(data, 1 + RND(255), len);
-		switch (op) {
-		case 0:
-		case 1:
-		case 2:
-		case 3:
-			assert_int_equal(cw_write(&w, &h, data, len, offset, false), len);
-			memcpy(model + offset, data, len);
-			size = offset + len > size ? offset + len : size;
-			break;
-		case 4:
-		case 5:
-			if (size + len > MOST)
-				break;
-			assert_int_equal(cw_write(&w, &h, data, len, 0, true), len);
-			memcpy(model + size, data, len);
-			size += len;
-			break;
-		case 6:
-			if (RND(8))
-				break;
-			set.size = offset;
-			assert_int_equal(ls_setattr(w.ls, w.cred, h.node, RND(2) ? h.file : NULL,
-						    ATTR_SIZE, &set, &attr),
-					 0);
-			if (offset < size)
-				memset(model + offset, 0, size - offset);
-			size = offset;
-			break;
-		case 7: /* PUNCH_HOLE | KEEP_SIZE */
-			if (RND(4))
-				break;
-			assert_int_equal(ls_allocate(w.ls, h.file, 3, offset, len), 0);
-			memset(model + offset, 0, len);
-			break;
-		case 8:
-			if (RND(16))
-				break;
-			assert_int_equal(ls_fsync(w.ls, h.file, false), 0);
-			wb_check_host(&w, "f", model, size);
-			break;
-		case 9:
-			cw_close(&w, &h);
-			h = cw_open(&w, "f", O_RDWR);
-			break;
-		default: {
-			struct iovec iov[3] = {{data, len / 3}, {data + len / 3, 0}};
-			size_t want = offset >= size	    ? 0
-				      : size - offset < len ? size - offset
-							    : len;
-
-			iov[2] = (struct iovec){data + len / 3, len - len / 3};
-			assert_int_equal(ls_read(w.ls, h.file, iov, 3, offset), want);
-			assert_memory_equal(data, model + offset, want);
-		}
-		}
-		assert_int_equal(wb_size(&w, &h), size);
-	}
-	cw_close(&w, &h);
-	assert_int_equal(ls_syncfs(w.ls), 0);
-	wb_check_host(&w, "f", model, size);
-	cw_stop(&w);
-	free(model);
-	free(data);
+	assert_non_null(m);
+	m->random = 1;
+	wb_start(&m->w, 1 * MIB);
+	m->w.store->age_ns = 500000;
+	m->h = wb_make(&m->w, "f", O_RDWR);
+	for (unsigned i = 0; i < 8000; i++)
+		step(m);
+	cw_close(&m->w, &m->h);
+	assert_int_equal(ls_syncfs(m->w.ls), 0);
+	wb_check_host(&m->w, "f", m->bytes, m->size);
+	cw_stop(&m->w);
+	free(m);
 }
 
 /* Two writers, each with its own half of each page, and one that appends numbers; readers never see
