@@ -170,15 +170,8 @@ static int fill(const struct path_args *args, const struct target *target, struc
 
 	if (!n)
 		return -ENAMETOOLONG;
-	request->handle = target->handle;
-	request->flags = args->flags;
-	request->mode = args->mode;
-	request->set = args->set;
-	request->offset = args->offset;
-	request->size = args->size;
+	request_fill(request, target->handle, args);
 	request->len1 = n;
-	if (args->set_attr)
-		request->set_attr = *args->set_attr;
 	if (args->data) {
 		request->len2 = args->data_bytes;
 		memcpy(call->payload + n, args->data, args->data_bytes);

@@ -37,6 +37,19 @@ struct path_args {
 	bool needs_name; /* changes the directory's entry: a volume's root is the kernel's */
 };
 
+static inline void request_fill(struct wire_request *request, uint32_t handle,
+				const struct path_args *args)
+{
+	request->handle = handle;
+	request->flags = args->flags;
+	request->mode = args->mode;
+	request->set = args->set;
+	request->offset = args->offset;
+	request->size = args->size;
+	if (args->set_attr)
+		request->set_attr = *args->set_attr;
+}
+
 #define PATH_KERNEL 0x40000000 /* no count is that big */
 /* Carries an operation out, following where the walk leads. 0 or -errno as the service said, the
  * reply in *call; PATH_KERNEL: it is the kernel's, by target->dirfd and target->path. call_end()

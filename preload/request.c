@@ -23,14 +23,7 @@ int file_run(struct ofile *file, const struct path_args *args, struct call *call
 	if (r < 0)
 		return r;
 	request = call_request(call);
-	request->handle = file->handle;
-	request->flags = args->flags;
-	request->mode = args->mode;
-	request->set = args->set;
-	request->offset = args->offset;
-	request->size = args->size;
-	if (args->set_attr)
-		request->set_attr = *args->set_attr;
+	request_fill(request, file->handle, args);
 	if (takes_path(args->op)) {
 		call->payload[0] = '\0';
 		request->len1 = 1;

@@ -12,10 +12,10 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "danaus/service/attr_time.h"
 #include "danaus/service/cache_internal.h"
 
 #define IO_BYTES_MAX 0x7ffff000ull /* as read(2) */
-#define RECENT_NS    50000000ll	   /* two changes within it may bear the same time */
 #define NS_PER_S     1000000000ll
 #define BOUNCE_BYTES CACHE_PAGE /* when all pages are in use */
 #define HIT_PAGES    16u	/* in one RCU section */
@@ -28,31 +28,17 @@ uint64_t cache_now(void)
 	return (uint64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
-static bool same_time(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
 bool cache_same(const struct attr *a, const struct attr *b)
 {
-	return a->size == b->size && same_time(&a->mtime, &b->mtime) &&
-	       same_time(&a->ctime, &b->ctime) && same_time(&a->btime, &b->btime);
-}
-
-static bool is_recent(const struct attr *attr)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (now.tv_sec - attr->ctime.tv_sec) * NS_PER_S + now.tv_nsec - attr->ctime.tv_nsec <
-	       RECENT_NS;
+	return a->size == b->size && time_same(&a->mtime, &b->mtime) &&
+	       time_same(&a->ctime, &b->ctime) && time_same(&a->btime, &b->btime);
 }
 
 void cache_stamp(struct cinode *inode, const struct attr *attr)
 {
 	inode->stamped = true;
 	inode->stamp = *attr;
-	inode->recent = is_recent(attr);
+	inode->recent = attr_is_recent(attr);
 	inode->wrote = false;
 	atomic_store_explicit(&inode->checked_until, cache_now() + inode->core->store->check_ns,
 			      memory_order_relaxed);

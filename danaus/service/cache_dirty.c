@@ -13,6 +13,7 @@
 #include "danaus/base/cleanup.h"
 #include "danaus/base/fd.h"
 #include "danaus/base/log.h"
+#include "danaus/service/attr_time.h"
 #include "danaus/service/cache_internal.h"
 
 #define NS_PER_MS      1000000u
@@ -558,8 +559,7 @@ int cache_show(struct cache_core *core, struct ls_node *node, struct attr *ret_a
 		most = (attr.size + CACHE_PAGE - 1) / CACHE_PAGE * (CACHE_PAGE / 512);
 		if (attr.blocks < most)
 			attr.blocks = blocks < most ? blocks : most;
-	} else if (inode->has_shown && attr.ctime.tv_sec == inode->flushed_ctime.tv_sec &&
-		   attr.ctime.tv_nsec == inode->flushed_ctime.tv_nsec) {
+	} else if (inode->has_shown && time_same(&attr.ctime, &inode->flushed_ctime)) {
 		attr.mtime = attr.ctime = inode->shown_at;
 	}
 	pthread_mutex_unlock(&store->lock);

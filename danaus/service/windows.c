@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "danaus/base/fd.h"
+#include "danaus/service/attr_time.h"
 #include "danaus/service/vfs_node.h"
 
 #ifndef F_SEAL_FUTURE_WRITE
@@ -22,7 +23,6 @@
 
 #define CHUNK_PAGES 16u	       /* of 64 bits; what one fill brings where a quarter of it was read */
 #define SLACK_BYTES (1u << 20) /* room for the file to grow into */
-#define RECENT_NS   50000000   /* two changes within it may bear the same time */
 #define NS_PER_S    1000000000ll
 
 struct pane {
@@ -173,21 +173,6 @@ uint64_t windows_bytes(struct windows *windows)
 	return bytes;
 }
 
-static bool same_time(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
-/* Times come from a clock that ticks: two changes within a tick can look the same. */
-static bool is_recent(const struct attr *attr)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (now.tv_sec - attr->ctime.tv_sec) * NS_PER_S + now.tv_nsec - attr->ctime.tv_nsec <
-	       RECENT_NS;
-}
-
 /* Compares with what the storage says now. The node is referenced, the lock is not held. */
 static void check(struct windows *windows, struct vnode *node)
 {
@@ -199,8 +184,8 @@ static void check(struct windows *windows, struct vnode *node)
 	pane = pane_of(node);
 	if (pane) {
 		bool changed = r < 0 || attr.size != pane->attr.size ||
-			       !same_time(&attr.mtime, &pane->attr.mtime) ||
-			       !same_time(&attr.ctime, &pane->attr.ctime);
+			       !time_same(&attr.mtime, &pane->attr.mtime) ||
+			       !time_same(&attr.ctime, &pane->attr.ctime);
 
 		/* After a change of our own nothing tells whether there was a foreign one, too. */
 		if (changed || pane->touched || pane->recent)
@@ -213,7 +198,7 @@ static void check(struct windows *windows, struct vnode *node)
 			if (!pane->touched)
 				atomic_store(&pane->window->size, attr.size);
 			pane->attr = attr;
-			pane->recent = is_recent(&attr);
+			pane->recent = attr_is_recent(&attr);
 		}
 	}
 	pthread_mutex_unlock(&windows->lock);
@@ -286,7 +271,7 @@ static int pane_new(struct vnode *node, const struct attr *attr, struct pane **r
 	atomic_store(&pane->window->size, attr->size);
 	pane->attr = *attr;
 	/* A change that is under way shows at the first check: attr is from before it. */
-	pane->recent = is_recent(attr);
+	pane->recent = attr_is_recent(attr);
 	pane->fd = STEAL_FD(fd);
 	*ret = pane;
 	return 0;
