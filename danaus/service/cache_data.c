@@ -20,14 +20,6 @@
 #define BOUNCE_BYTES CACHE_PAGE /* when all pages are in use */
 #define HIT_PAGES    16u	/* in one RCU section */
 
-uint64_t cache_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
-}
-
 bool cache_same(const struct attr *a, const struct attr *b)
 {
 	return a->size == b->size && time_same(&a->mtime, &b->mtime) &&
@@ -40,7 +32,8 @@ void cache_stamp(struct cinode *inode, const struct attr *attr)
 	inode->stamp = *attr;
 	inode->recent = attr_is_recent(attr);
 	inode->wrote = false;
-	atomic_store_explicit(&inode->checked_until, cache_now() + inode->core->store->check_ns,
+	atomic_store_explicit(&inode->checked_until,
+			      clock_coarse_ns() + inode->core->store->check_ns,
 			      memory_order_relaxed);
 }
 
@@ -56,7 +49,8 @@ static void compare(struct cache_store *store, struct cinode *inode, const struc
 	    (inode->recent && (strict || !inode->wrote)))
 		cache_inode_forget_data(store, inode);
 	inode->wrote = false;
-	atomic_store_explicit(&inode->checked_until, cache_now() + inode->core->store->check_ns,
+	atomic_store_explicit(&inode->checked_until,
+			      clock_coarse_ns() + inode->core->store->check_ns,
 			      memory_order_relaxed);
 }
 
@@ -87,7 +81,7 @@ static void check_timed(struct cache_core *core, struct ls_node *node)
 {
 	struct cache_store *store = core->store;
 	struct cinode *inode = node->inode;
-	uint64_t now = cache_now(),
+	uint64_t now = clock_coarse_ns(),
 		 until = atomic_load_explicit(&inode->checked_until, memory_order_relaxed);
 	struct attr attr;
 	int r;

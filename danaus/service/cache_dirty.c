@@ -77,7 +77,7 @@ int cache_dirty_begin(struct cache_core *core, struct ls_file *file)
 	inode->dirty = true;
 	inode->generation++;
 	inode->serial = ++store->serial;
-	inode->due = cache_now() + store->age_ns;
+	inode->due = clock_coarse_ns() + store->age_ns;
 	inode->wrote_at = attr.mtime;
 	inode->failures = 0;
 	atomic_store(&inode->dirty_size, attr.size);
@@ -301,7 +301,7 @@ void cache_note_error(struct cache_store *store, struct cinode *inode, int error
 	inode->untold = true;
 	if (own) {
 		inode->failures++;
-		inode->due = cache_now() + store->retry_ns;
+		inode->due = clock_coarse_ns() + store->retry_ns;
 	}
 	pthread_cond_broadcast(&store->cleaned);
 	pthread_mutex_unlock(&store->lock);
@@ -409,7 +409,7 @@ int cache_dirty_wait(struct cache_core *core, struct cinode *inode)
 bool cache_dirty_room(struct cache_core *core, struct ls_node *node, uint64_t len_bytes)
 {
 	struct cache_store *store = core->store;
-	uint64_t now = cache_now(), dirty, avail, type;
+	uint64_t now = clock_coarse_ns(), dirty, avail, type;
 	struct statvfs fs;
 	bool ok;
 
@@ -503,7 +503,7 @@ void cache_flush_last(struct cache_core *core)
 void cache_dirty_soon(struct cache_core *core, struct cinode *inode)
 {
 	struct cache_store *store = core->store;
-	uint64_t due = cache_now() + CLOSED_NS;
+	uint64_t due = clock_coarse_ns() + CLOSED_NS;
 
 	pthread_mutex_lock(&store->lock);
 	if (inode->dirty && !inode->failures && due < inode->due) {

@@ -39,7 +39,7 @@ static void flush_turn(struct cache_core *core, struct cinode *inode)
 	}
 	pthread_mutex_lock(&store->lock);
 	if (inode->dirty && !r) {
-		uint64_t soon = cache_now() + RESETTLE_NS;
+		uint64_t soon = clock_coarse_ns() + RESETTLE_NS;
 
 		inode->failures = 0;
 		if (!inode->ndirty && soon < inode->due)
@@ -52,7 +52,7 @@ static void flush_turn(struct cache_core *core, struct cinode *inode)
 static struct cinode *pick(struct cache_store *store, uint64_t *ret_until)
 {
 	struct cinode *spare = NULL;
-	uint64_t now = cache_now();
+	uint64_t now = clock_coarse_ns();
 	bool over = cache_dirty_many(store);
 
 	*ret_until = 0;
@@ -85,7 +85,7 @@ static void *flusher_main(void *arg)
 			inode->nodes++;
 			store->flushing = inode->core;
 			/* of what is written from here on; who closes the file makes it sooner */
-			inode->due = cache_now() + store->age_ns;
+			inode->due = clock_coarse_ns() + store->age_ns;
 			pthread_mutex_unlock(&store->lock);
 			flush_turn(inode->core, inode);
 			pthread_mutex_lock(&store->lock);

@@ -17,6 +17,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "danaus/base/clock.h"
 #include "danaus/service/cache.h"
 #include "danaus/service/list.h"
 #include "danaus/service/rcu.h"
@@ -257,7 +258,6 @@ int cache_change_begin_locked(struct cache_core *core, struct ls_node *node,
 			      enum cache_change change, uint64_t offset, uint64_t len_bytes);
 /* Lets change go. */
 void cache_change_end(struct cache_core *core, struct ls_node *node);
-uint64_t cache_now(void); /* CLOCK_MONOTONIC_COARSE ns */
 /* The same content, as far as attributes tell: size, mtime, ctime and btime. */
 bool cache_same(const struct attr *a, const struct attr *b);
 /* With the store's lock: what is read from now on belongs to attr. */

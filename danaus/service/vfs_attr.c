@@ -10,7 +10,7 @@
 
 int vfs_stat(struct vctx *ctx, const struct vtarget *at, struct attr *ret_attr)
 {
-	uint64_t now = vfs_now();
+	uint64_t now = clock_coarse_ns();
 	struct vnode *node;
 	struct attr attr;
 	bool got, absent;
@@ -70,7 +70,7 @@ static int check_set(const struct vctx *ctx, const struct vtarget *at, struct vn
 int vfs_setattr(struct vctx *ctx, const struct vtarget *at, const struct setattr *set,
 		struct attr *ret_attr)
 {
-	uint64_t now = vfs_now();
+	uint64_t now = clock_coarse_ns();
 	struct ls_file *file = NULL;
 	struct vnode *node;
 	struct attr attr;
@@ -152,7 +152,7 @@ static bool is_real(const struct cred *cred)
 int vfs_access(struct vctx *ctx, const struct vtarget *at, int mask, bool effective)
 {
 	CLEANUP_FREE struct cred *real = NULL;
-	uint64_t now = vfs_now();
+	uint64_t now = clock_coarse_ns();
 	struct vctx other = *ctx;
 	struct vnode *node;
 	int r;
@@ -187,7 +187,7 @@ ssize_t vfs_readlink(struct vctx *ctx, const struct vtarget *at, char *buf, size
 	ssize_t r;
 
 	target.nofollow = true;
-	r = walk_full(ctx, &target, vfs_now(), &node);
+	r = walk_full(ctx, &target, clock_coarse_ns(), &node);
 	if (r < 0)
 		return r;
 	r = node->type == S_IFLNK ? walk_link(node, &link) : -EINVAL;
@@ -204,7 +204,7 @@ ssize_t vfs_readlink(struct vctx *ctx, const struct vtarget *at, char *buf, size
 int vfs_statfs(struct vctx *ctx, const struct vtarget *at, struct statvfs *ret, uint64_t *ret_type)
 {
 	struct vnode *node;
-	int r = walk_full(ctx, at, vfs_now(), &node);
+	int r = walk_full(ctx, at, clock_coarse_ns(), &node);
 
 	if (r < 0)
 		return r;

@@ -151,10 +151,10 @@ static void cover(struct vfs_instance *instance)
 		return;
 	at.dir = outer->root;
 	at.path = below(outer, instance);
-	r = walk_full(&ctx, &at, vfs_now(), &node);
+	r = walk_full(&ctx, &at, clock_coarse_ns(), &node);
 	if (r == -ENOENT) {
 		make_target(&ctx, outer, at.path);
-		r = walk_full(&ctx, &at, vfs_now(), &node);
+		r = walk_full(&ctx, &at, clock_coarse_ns(), &node);
 	}
 	cred_unref(ctx.cred);
 	if (!r && (node->instance != outer || node->type != S_IFDIR)) {
@@ -243,7 +243,7 @@ int vfs_instance_add(struct vfs *vfs, const char *scope, const char *target, str
 			instance->strict_atime =
 			    fs.f_flag && !(fs.f_flag & (ST_NOATIME | ST_RELATIME));
 		}
-		r = vnode_of(instance, root, &attr, NULL, 0, vfs_now(), &instance->root);
+		r = vnode_of(instance, root, &attr, NULL, 0, clock_coarse_ns(), &instance->root);
 	}
 	if (r < 0) {
 		pthread_mutex_unlock(&vfs->mounts);
@@ -391,7 +391,7 @@ void vfs_count(struct vfs *vfs, struct vfs_counts *ret)
 
 void vfs_trim(struct vfs *vfs)
 {
-	uint64_t now = vfs_now();
+	uint64_t now = clock_coarse_ns();
 
 	vfs_unrest(vfs, false);
 	if (now > IDLE_NS)

@@ -206,7 +206,7 @@ static void become_writer(const struct vctx *ctx, struct vnode *node)
 	struct attr attr;
 
 	if (ctx->cred->map && (ctx->cred->map->nuid || ctx->cred->map->ngid)) {
-		if (vnode_rights(node, vfs_now(), &attr) < 0)
+		if (vnode_rights(node, clock_coarse_ns(), &attr) < 0)
 			attr.uid = attr.gid = (uid_t)-1;
 		cred_assume(ctx->cred,
 			    cred_caps_for(ctx->cred, attr.uid, attr.gid) & ~(1ull << CAP_FSETID));
@@ -299,7 +299,7 @@ ssize_t vfs_write(struct vctx *ctx, struct vfile *file, const struct iovec *iov,
 	if (ctx->fsize_limit != UINT64_MAX) {
 		struct attr attr;
 
-		r = append ? vnode_attr(node, vfs_now(), &attr) : 0;
+		r = append ? vnode_attr(node, clock_coarse_ns(), &attr) : 0;
 		if (!r)
 			r = limit_size(ctx, node, append ? attr.size : offset, &limited);
 	}
@@ -336,7 +336,7 @@ int vfs_window(struct vctx *ctx, struct vfile *file, int *ret_fd, uint64_t *ret_
 	if (!r && (vfile_flags(file) & O_DIRECT))
 		r = -EOPNOTSUPP;
 	if (!r)
-		r = vnode_attr(node, vfs_now(), &attr);
+		r = vnode_attr(node, clock_coarse_ns(), &attr);
 	if (!r)
 		r = window_use(vfs_of(node)->windows, node, attr.size, ret_fd, ret_bytes);
 	if (!r)
@@ -366,7 +366,7 @@ int64_t vfs_seek(struct vctx *ctx, struct vfile *file, int64_t offset, int whenc
 			to = -EINVAL;
 		break;
 	case SEEK_END:
-		to = node->type == S_IFDIR ? -EINVAL : vnode_attr(node, vfs_now(), &attr);
+		to = node->type == S_IFDIR ? -EINVAL : vnode_attr(node, clock_coarse_ns(), &attr);
 		if (to < 0)
 			break;
 		if (__builtin_add_overflow((int64_t)attr.size, offset, &to))

@@ -272,7 +272,7 @@ static int range_of(struct vctx *ctx, struct vfile *file, const struct flock *lo
 			return base;
 		break;
 	case SEEK_END:
-		r = vnode_attr(file->node, vfs_now(), &attr);
+		r = vnode_attr(file->node, clock_coarse_ns(), &attr);
 		if (r < 0)
 			return r;
 		base = attr.size;

@@ -90,7 +90,7 @@ int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *
 	int r;
 
 	ctx->leave_second = false;
-	r = walk_full(ctx, old, vfs_now(), &node);
+	r = walk_full(ctx, old, clock_coarse_ns(), &node);
 	if (r < 0)
 		return r;
 	r = walk_parent(ctx, new, &walk);
@@ -129,7 +129,7 @@ static void lost_name(struct vnode *node, const struct attr *before)
 
 	inode_changed(node);
 	if (node->type == S_IFDIR || (before && before->nlink == 1) ||
-	    vnode_attr(node, vfs_now(), &attr) < 0 || !attr.nlink)
+	    vnode_attr(node, clock_coarse_ns(), &attr) < 0 || !attr.nlink)
 		vnode_unrest(node, true);
 }
 

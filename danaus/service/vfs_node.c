@@ -15,14 +15,6 @@ _Static_assert(sizeof(struct attr) == ATTR_WORDS * sizeof(uint64_t), "struct att
 char rcu_order;
 #endif
 
-uint64_t vfs_now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + t.tv_nsec;
-}
-
 void vfs_retire(struct vfs *vfs, struct retired *retired)
 {
 	retired->next = atomic_load_explicit(&vfs->retired, memory_order_relaxed);

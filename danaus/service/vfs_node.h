@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "danaus/base/clock.h"
 #include "danaus/service/list.h"
 #include "danaus/service/rcu.h"
 #include "danaus/service/vfs.h"
@@ -174,8 +175,6 @@ static inline struct vfs *vfs_of(const struct vnode *node)
 
 /* vfs_node.c */
 
-/* Nanoseconds, as coarse as the kernel's tick. */
-uint64_t vfs_now(void);
 /* The cached inode of ls_node, whose one reference it takes over. gen: of the vnode if it was known
  * before attr was asked for, so that attr may be cached; NULL: only a new one takes it. */
 int vnode_of(struct vfs_instance *instance, struct ls_node *ls_node, const struct attr *attr,

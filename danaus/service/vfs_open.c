@@ -275,7 +275,7 @@ int vfs_setfl(struct vctx *ctx, struct vfile *file, int flags)
 	if (old & O_PATH)
 		return -EBADF;
 	if ((flags & ~old) & O_NOATIME) {
-		r = vnode_attr(file->node, vfs_now(), &attr);
+		r = vnode_attr(file->node, clock_coarse_ns(), &attr);
 		if (r < 0)
 			return r;
 		if (!perm_owner(ctx->cred, &attr))
@@ -451,7 +451,7 @@ static int open_made(struct vctx *ctx, struct vnode *dir, struct ls_node *ls_nod
 static int open_tmpfile(struct vctx *ctx, const struct vtarget *at, int flags, mode_t mode,
 			struct vfile **ret, struct attr *ret_attr)
 {
-	uint64_t now = vfs_now();
+	uint64_t now = clock_coarse_ns();
 	struct ls_node *ls_node;
 	struct ls_file *ls_file;
 	struct vnode *dir, *node = NULL;
@@ -608,7 +608,7 @@ int vfs_open(struct vctx *ctx, const struct vtarget *at, int flags, mode_t mode,
 	target.nofollow = at->nofollow || (flags & O_NOFOLLOW);
 	if ((flags & O_TMPFILE) == O_TMPFILE)
 		return open_tmpfile(ctx, &target, flags, mode & 07777, ret, ret_attr);
-	now = vfs_now();
+	now = clock_coarse_ns();
 	/* Most opens with O_CREAT find the file there. */
 	if ((flags & O_CREAT) && !target_is_object(at))
 		return open_creating(ctx, at, flags, mode & 07777, ret, ret_attr);

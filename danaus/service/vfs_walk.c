@@ -403,7 +403,7 @@ int walk_parent(struct vctx *ctx, const struct vtarget *at, struct walk *walk)
 {
 	int r;
 
-	*walk = (struct walk){.node = vnode_ref(target_node(at)), .now = vfs_now()};
+	*walk = (struct walk){.node = vnode_ref(target_node(at)), .now = clock_coarse_ns()};
 	if (target_is_object(at))
 		return 0;
 	r = walk_path(ctx, at->path, true, true, walk);
@@ -415,7 +415,7 @@ int walk_parent(struct vctx *ctx, const struct vtarget *at, struct walk *walk)
 int vfs_lookup(struct vctx *ctx, const struct vtarget *at, struct vnode **ret,
 	       struct attr *ret_attr)
 {
-	uint64_t now = vfs_now();
+	uint64_t now = clock_coarse_ns();
 	struct vnode *node;
 	struct attr attr;
 	int r = walk_full(ctx, at, now, &node);

@@ -136,7 +136,7 @@ ssize_t vfs_getxattr(struct vctx *ctx, const struct vtarget *at, const char *nam
 	ssize_t n = check_name(name);
 
 	if (!n)
-		n = walk_full(ctx, at, vfs_now(), &node);
+		n = walk_full(ctx, at, clock_coarse_ns(), &node);
 	if (n < 0)
 		return n;
 	if (!identity(ctx->cred) && !strcmp(name, XATTR_NAME_CAPS)) {
@@ -175,7 +175,7 @@ int vfs_setxattr(struct vctx *ctx, const struct vtarget *at, const char *name, c
 		}
 	}
 	if (!r)
-		r = walk_full(ctx, at, vfs_now(), &node);
+		r = walk_full(ctx, at, clock_coarse_ns(), &node);
 	if (r < 0)
 		return r;
 	r = ls_setxattr(node->instance->ls, ctx->cred, node->ls, name, value, len_bytes, flags);
@@ -189,7 +189,7 @@ int vfs_setxattr(struct vctx *ctx, const struct vtarget *at, const char *name, c
 ssize_t vfs_listxattr(struct vctx *ctx, const struct vtarget *at, char *names, size_t cap_bytes)
 {
 	struct vnode *node;
-	ssize_t n = walk_full(ctx, at, vfs_now(), &node);
+	ssize_t n = walk_full(ctx, at, clock_coarse_ns(), &node);
 
 	if (n < 0)
 		return n;
@@ -204,7 +204,7 @@ int vfs_removexattr(struct vctx *ctx, const struct vtarget *at, const char *name
 	int r = check_name(name);
 
 	if (!r)
-		r = walk_full(ctx, at, vfs_now(), &node);
+		r = walk_full(ctx, at, clock_coarse_ns(), &node);
 	if (r < 0)
 		return r;
 	r = ls_removexattr(node->instance->ls, ctx->cred, node->ls, name);
