@@ -340,11 +340,11 @@ static void set_budgets(struct server *server, uint64_t bytes)
 	struct cache_counts counts;
 
 	pthread_mutex_lock(&server->lock);
-	if (bytes > pool->window_bytes)
-		pool->window_bytes = bytes;
-	cache_store_set_budget(pool->caches, pool->window_bytes / 2);
+	if (bytes > pool->budget_bytes)
+		pool->budget_bytes = bytes;
+	cache_store_set_budget(pool->caches, pool->budget_bytes / 2);
 	cache_store_count(pool->caches, &counts);
-	vfs_set_window_budget(pool->vfs, pool->window_bytes / (counts.used ? 4 : 1));
+	vfs_set_window_budget(pool->vfs, pool->budget_bytes / (counts.used ? 4 : 1));
 	pthread_mutex_unlock(&server->lock);
 }
 

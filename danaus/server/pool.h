@@ -23,7 +23,7 @@ struct pool {
 	cpu_set_t cpus;		 /* where the service runs */
 	int ncpus;
 	int guard_fd;	       /* of danaus/proto/guard.h; -1: none */
-	uint64_t window_bytes; /* the largest budget of its containers so far */
+	uint64_t budget_bytes; /* danaus.cache: the largest of its containers so far */
 };
 
 /* Runs fn(arg) on a pool worker thread, soon. Threads are made as needed up to a limit (128) and

@@ -39,7 +39,7 @@ int server_run(const struct server_options *options);
 void server_end(struct server *server);
 
 /* container.c. Worker threads, several at a time. */
-#define CONTAINER_ID_MAX 128
+#define CONTAINER_ID_MAX 256 /* with its NUL, as ID_MAX of oci/state.h */
 /* The request of docs/protocol.md. On success mounts has one mount descriptor per volume, in the
  * order of *ret_targets (a new reference); the caller closes them. */
 int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TABLE_MAX],
