@@ -77,7 +77,7 @@ long spaces_changed(long r, int flags);
 /* Before libc walks a tree by itself. */
 void tree_walk(bool changes_directory);
 /* setfsuid(2) and its like never say whether they failed; returns r. */
-int changed_anyway(int r);
+long changed_anyway(long r);
 /* By the time-out's unit; timeout_ms < 0, timeout NULL: without an end. */
 long poll_ms(struct pollfd_ *fds, unsigned long n, int timeout_ms);
 long poll_ns(struct pollfd_ *fds, unsigned long n, const struct timespec_ *timeout,

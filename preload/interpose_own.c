@@ -104,7 +104,7 @@ void tree_walk(bool changes_directory)
 	}
 }
 
-int changed_anyway(int r)
+long changed_anyway(long r)
 {
 	rights_changed(0);
 	return r;

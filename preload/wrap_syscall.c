@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* syscall(2): programs that make their calls by number get the same service. */
-#include "preload/wrap.h"
+#include "preload/interpose.h"
+
+#ifndef __NR_fchmodat2 /* Linux 6.6 */
+#define __NR_fchmodat2 452
+#endif
 
 #define THEIRS	       sys6(n, a, b, c, d, e, g)
 #define OURS(fd, ours) FD_CALL((int)(fd), ours, THEIRS)
+#define NAME_FIRST(fd) (fd_export((int)(fd)), THEIRS)
 #define FILE_FIRST(fd) (kernel_file((int)(fd)), THEIRS)
 
 /* A descriptor that only the kernel's own files have: ours becomes one first. */

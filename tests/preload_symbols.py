@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """preload_symbols.py SOURCE_ROOT LIBDANAUS: every file-related symbol of glibc is in exactly one of
 interpose.def and passed.def; the library exports what interpose.def says, needs no library and
-binds to no version of one."""
+binds to no version of one. by_number.def has every call of the notify door's syscalls.def that starts
+from a descriptor or changes the caller: what it lacks would come to the kernel with a number that
+means nothing there."""
 
 import re
 import subprocess
@@ -23,6 +25,11 @@ wrong += [f"{name} is listed twice" for name in sorted(set(n for n in both if bo
 wrong += [f"{name} is in neither table" for name in wanted if name not in both]
 wrong += [f"{name} is passed but nobody asked" for name, _ in passed if name not in wanted]
 wrong += [f"{name}: no such reason {reason}" for name, reason in passed if reason not in reasons]
+
+numbers = re.findall(r"^NUMBER\((\w+),", open(f"{root}/preload/by_number.def").read(), re.M)
+calls = re.findall(r"^SC\((\w+), (\w+),", open(f"{root}/danaus/notify/syscalls.def").read(), re.M)
+wrong += [f"{name} is not in by_number.def" for name, when in calls if when != "PATH" and name not in numbers]
+wrong += [f"{name} is twice in by_number.def" for name in set(n for n in numbers if numbers.count(n) > 1)]
 
 
 def readelf(*options):

@@ -384,6 +384,45 @@ static void descriptors(void)
 	close(fd);
 }
 
+/* Calls by number on descriptors: none may get through to a number that means nothing there. */
+static void by_number(void)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+	struct iovec iov = {buf, 3};
+	struct stat st;
+	int fd = FD(open("numbers", O_RDWR | O_CREAT, 0644)), dir, epoll;
+
+	epoll = epoll_create1(0);
+	SHOW(syscall(SYS_epoll_ctl, epoll, EPOLL_CTL_ADD, fd, &event));
+	close(epoll);
+	SHOW(syscall(SYS_write, fd, "number", 6));
+	SHOW(syscall(SYS_pread64, fd, buf, 3, 1));
+	SHOW(syscall(SYS_pread64, fd, buf, 3, -1l));
+	SHOW(syscall(SYS_pwrite64, fd, "x", 1, -1l));
+	SHOW(syscall(SYS_preadv, fd, &iov, 1, -1l, 0l));
+	SHOW(syscall(SYS_pwritev, fd, &iov, 1, -1l, 0l));
+	SHOW(syscall(SYS_fsetxattr, fd, "user.n", "v", 1, 0));
+	SHOW(syscall(SYS_flistxattr, fd, buf, 100));
+	SHOW(syscall(SYS_fgetxattr, fd, "user.n", buf, 10));
+	SHOW(syscall(SYS_fremovexattr, fd, "user.n"));
+	SHOW(syscall(SYS_fgetxattr, -1, "user.n", buf, 10));
+	SHOW(syscall(SYS_sync_file_range, fd, 0, 0, 4));
+	SHOW(syscall(SYS_readahead, fd, 0, 10));
+	SHOW(syscall(SYS_futimesat, fd, NULL, NULL));
+	close(fd);
+	fd = FD(open("numbers", O_RDONLY));
+	SHOW(syscall(SYS_readahead, fd, 0, 10));
+	close(fd);
+	dir = FD(open(".", O_RDONLY | O_DIRECTORY));
+	SHOW(syscall(SYS_getdents, dir, buf, 10));
+	SHOW(syscall(SYS_getdents, dir, buf, sizeof(buf)) > 0);
+	SHOW(syscall(SYS_futimesat, dir, "numbers", NULL));
+	SHOW(syscall(452 /* fchmodat2 */, dir, "numbers", 0600, 0));
+	SHOW(stat("numbers", &st));
+	SHOW(st.st_mode);
+	close(dir);
+}
+
 static void stdio(void)
 {
 	char line[64];
@@ -605,7 +644,12 @@ static void locks(void)
 	close(fd);
 }
 
-static void passing(void)
+static ssize_t sendmsg_by_number(int fd, const struct msghdr *msg, int flags)
+{
+	return syscall(SYS_sendmsg, fd, msg, flags);
+}
+
+static void passing(ssize_t (*send)(int fd, const struct msghdr *msg, int flags))
 {
 	union {
 		struct cmsghdr head;
@@ -624,7 +668,7 @@ static void passing(void)
 	control.head.cmsg_type = SCM_RIGHTS;
 	control.head.cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
-	SHOW(sendmsg(pair[0], &msg, 0));
+	SHOW(send(pair[0], &msg, 0));
 	close(fd);
 	SHOW(recvmsg(pair[1], &msg, 0));
 	memcpy(&got, CMSG_DATA(&control.head), sizeof(got));
@@ -718,7 +762,9 @@ int main(int argc, char **argv)
 	processes();
 	threads();
 	locks();
-	passing();
+	passing(sendmsg);
+	passing(sendmsg_by_number);
+	by_number();
 	mappings();
 	rights();
 	limits();
