@@ -125,19 +125,11 @@ static void furnish(int dir, int out)
 	close(fd);
 }
 
-static void scenario(int dir, int out)
+/* Files of others. */
+static void try_rights(int dir, int out)
 {
-	static const char *const seen[] = {"acl",  "closed",	  "search/file", "sticky/root",
-					   "suid", "closed/file", "missing",	 "list/file"};
-	char text[256], path[64];
-	struct timespec times[2] = {{1000, 5}, {2000, 7}};
-	struct stat st;
-	int fd;
+	static const struct timespec times[2] = {{1000, 5}, {2000, 7}};
 
-	umask(022);
-	for (size_t i = 0; i < sizeof(seen) / sizeof(seen[0]); i++)
-		say_stat(out, dir, seen[i]);
-	/* rights on others' things */
 	SAY(get(dir, "secret", out));
 	SAY(get(dir, "group", out));
 	SAY(get(dir, "public", out));
@@ -168,7 +160,10 @@ static void scenario(int dir, int out)
 	SAY(faccessat(dir, "acl", W_OK, 0));
 	SAY(faccessat(dir, "closed", X_OK, 0));
 	SAY(faccessat(dir, "suid", X_OK, 0));
-	/* own things */
+}
+
+static void make_files(int dir, int out)
+{
 	SAY(mkdirat(dir, "open/d", 0777));
 	SAY(mkdirat(dir, "open/d", 0777));
 	say_stat(out, dir, "open/d");
@@ -189,6 +184,12 @@ static void scenario(int dir, int out)
 	SAY(put(dir, "open/d/f", O_TRUNC, 0, "hi"));
 	SAY(put(dir, "open/d/f", O_APPEND, 0, " there"));
 	SAY(get(dir, "open/d/f", out));
+}
+
+static void make_links(int dir, int out)
+{
+	char text[256];
+
 	SAY(symlinkat("f", dir, "open/d/s"));
 	SAY(symlinkat("nowhere", dir, "open/d/broken"));
 	SAY(symlinkat("loop", dir, "open/d/loop"));
@@ -212,6 +213,13 @@ static void scenario(int dir, int out)
 	say_stat(out, dir, "open/d/sock");
 	say_stat(out, dir, "open/d/chr");
 	SAY_FD(openat(dir, "open/d/fifo", O_RDWR | O_NONBLOCK));
+}
+
+static void change_attributes(int dir, int out)
+{
+	static const struct timespec times[2] = {{1000, 5}, {2000, 7}};
+	struct stat st;
+
 	SAY(fchmodat(dir, "open/d/f", 04711, 0));
 	say_stat(out, dir, "open/d/f");
 	SAY(put(dir, "open/d/f", 0, 0, "H")); /* set-user-id goes unless the writer may keep it */
@@ -227,7 +235,10 @@ static void scenario(int dir, int out)
 	SAY(fstatat(dir, "open/d/f", &st, 0));
 	dprintf(out, "times %ld.%09ld %ld.%09ld\n", (long)st.st_atim.tv_sec, st.st_atim.tv_nsec,
 		(long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
-	/* renames */
+}
+
+static void rename_and_remove(int dir, int out)
+{
 	SAY(mkdirat(dir, "open/e", 0755));
 	SAY(renameat(dir, "open/d/reg", dir, "open/e/reg"));
 	SAY(renameat(dir, "open/e", dir, "open/d"));
@@ -245,9 +256,12 @@ static void scenario(int dir, int out)
 	SAY(unlinkat(dir, "open/e/reg", 0));
 	SAY(unlinkat(dir, "open/e", AT_REMOVEDIR));
 	SAY(unlinkat(dir, "secret", 0));
-	/* attributes */
-	fd = openat(dir, "open/d/x", O_RDWR | O_CREAT, 0644);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+}
+
+static void set_xattrs(int out, const char *path)
+{
+	char text[256];
+
 	SAY(setxattr(path, "user.a", "value", 5, 0));
 	SAY(setxattr(path, "user.a", "value", 5, XATTR_CREATE));
 	SAY(setxattr(path, "user.b", "value", 5, XATTR_REPLACE));
@@ -260,7 +274,17 @@ static void scenario(int dir, int out)
 	SAY(removexattr(path, "user.a"));
 	SAY(setxattr(path, "trusted.a", "v", 1, 0));
 	SAY(getxattr(path, "system.posix_acl_access", text, sizeof(text)));
-	/* the open file */
+}
+
+static void use_open_file(int dir, int out)
+{
+	char text[256], path[64];
+	struct stat st;
+	int fd;
+
+	fd = openat(dir, "open/d/x", O_RDWR | O_CREAT, 0644);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	set_xattrs(out, path);
 	SAY(pwrite(fd, "0123456789", 10, 5));
 	SAY(pread(fd, text, sizeof(text), 0));
 	SAY(lseek(fd, 0, SEEK_END));
@@ -287,6 +311,13 @@ static void scenario(int dir, int out)
 	SAY(fstat(fd, &st));
 	dprintf(out, "nlink %ld\n", (long)st.st_nlink);
 	close(fd);
+}
+
+static void link_unnamed(int dir, int out)
+{
+	char path[64];
+	int fd;
+
 	fd = openat(dir, "open/d", O_TMPFILE | O_RDWR, 0640);
 	SAY(fd < 0 ? -1 : 0);
 	SAY(write(fd, "tmp", 3));
@@ -294,6 +325,12 @@ static void scenario(int dir, int out)
 	SAY(linkat(AT_FDCWD, path, dir, "open/d/tmp", AT_SYMLINK_FOLLOW));
 	say_stat(out, dir, "open/d/tmp");
 	close(fd);
+}
+
+static void walk(int dir, int out)
+{
+	char text[256], longer[300];
+
 	SAY(fchdir(dir));
 	SAY(chdir("closed"));
 	SAY(chdir("open/d"));
@@ -304,10 +341,27 @@ static void scenario(int dir, int out)
 	text[255] = 0;
 	SAY(mkdirat(dir, text, 0700));
 	SAY(unlinkat(dir, text, AT_REMOVEDIR));
-	char longer[300];
 	memset(longer, 'n', sizeof(longer));
 	longer[299] = 0;
 	SAY_FD(openat(dir, longer, O_RDONLY));
+}
+
+static void scenario(int dir, int out)
+{
+	static const char *const seen[] = {"acl",  "closed",	  "search/file", "sticky/root",
+					   "suid", "closed/file", "missing",	 "list/file"};
+
+	umask(022);
+	for (size_t i = 0; i < sizeof(seen) / sizeof(seen[0]); i++)
+		say_stat(out, dir, seen[i]);
+	try_rights(dir, out);
+	make_files(dir, out);
+	make_links(dir, out);
+	change_attributes(dir, out);
+	rename_and_remove(dir, out);
+	use_open_file(dir, out);
+	link_unnamed(dir, out);
+	walk(dir, out);
 }
 
 struct play {

@@ -357,7 +357,11 @@ static struct container_entry **find_entry(struct server *server, const char *id
 	return link;
 }
 
-/* Everything but the list. */
+static int attached_already(const struct container_entry *entry, struct err *err)
+{
+	return err_set(err, -EEXIST, "container %s is attached already", entry->container.id);
+}
+
 static int start(struct container_entry *entry, const struct stack_limits *limits, int *mounts,
 		 struct err *err)
 {
@@ -389,7 +393,7 @@ static int enlist(struct server *server, struct container_entry *entry, bool *re
 	pthread_mutex_lock(&server->lock);
 	server->attaching--;
 	if (entry && *find_entry(server, entry->container.id))
-		r = err_set(err, -EEXIST, "container %s is attached already", entry->container.id);
+		r = attached_already(entry, err);
 	else if (entry && server->ending)
 		r = err_set(err, -ESHUTDOWN, "the pool's service is being stopped");
 	if (entry && !r)
@@ -405,54 +409,76 @@ static int enlist(struct server *server, struct container_entry *entry, bool *re
 	return r;
 }
 
+/* One more is on its way, which enlist() ends. */
+static int begin_attach(struct server *server, struct err *err)
+{
+	int r;
+
+	pthread_mutex_lock(&server->lock);
+	r = server->ending ? -ESHUTDOWN : 0;
+	server->attaching += !r;
+	pthread_mutex_unlock(&server->lock);
+	return r < 0 ? err_set(err, r, "the pool's service is ending; try again") : 0;
+}
+
+/* Everything but the list, from the request on. */
+static int prepare(struct server *server, struct container_entry *entry, json_t *request,
+		   int *mounts, struct err *err)
+{
+	struct stack_limits limits;
+	bool known;
+	int r = read_request(entry, request, &limits, err);
+
+	if (r < 0)
+		return r;
+	limits.caches = server->pool.caches;
+	/* before anything of it is made: guest/ is the other one's */
+	pthread_mutex_lock(&server->lock);
+	known = *find_entry(server, entry->container.id);
+	pthread_mutex_unlock(&server->lock);
+	if (known)
+		return attached_already(entry, err);
+	set_budgets(server, limits.cache_bytes);
+	r = start(entry, &limits, mounts, err);
+	if (!r)
+		set_budgets(server, limits.cache_bytes); /* there may be a cache now */
+	return r;
+}
+
+static json_t *targets_of(const struct container *container)
+{
+	json_t *targets = json_array();
+
+	for (unsigned i = 0; i < container->nvolumes; i++)
+		json_array_append_new(targets, json_string(container->volumes[i].target));
+	return targets;
+}
+
 int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TABLE_MAX],
 		     unsigned *ret_nmounts, json_t **ret_targets, struct err *err)
 {
 	struct container_entry *entry = calloc(1, sizeof(*entry));
-	struct stack_limits limits;
-	struct container *container;
-	unsigned n = 0;
-	char id[CONTAINER_ID_MAX];
+	char id[CONTAINER_ID_MAX] = "";
 	json_t *targets = NULL;
+	unsigned n = 0;
 	bool last;
 	int r;
 
 	if (!entry)
 		return -ENOMEM;
-	container = &entry->container;
 	entry->server = server;
 	entry->guest = entry->pidfd = -1;
-	container->pool = &server->pool;
-	pthread_mutex_lock(&server->lock);
-	r = server->ending ? -ESHUTDOWN : 0;
-	server->attaching += !r;
-	pthread_mutex_unlock(&server->lock);
+	entry->container.pool = &server->pool;
+	r = begin_attach(server, err);
 	if (r < 0) {
 		free(entry);
-		return err_set(err, r, "the pool's service is ending; try again");
+		return r;
 	}
-	r = read_request(entry, request, &limits, err);
-	limits.caches = server->pool.caches;
+	r = prepare(server, entry, request, mounts, err);
 	if (!r) {
-		pthread_mutex_lock(&server->lock);
-		/* before anything of it is made: guest/ is the other one's */
-		if (*find_entry(server, container->id))
-			r = err_set(err, -EEXIST, "container %s is attached already",
-				    container->id);
-		pthread_mutex_unlock(&server->lock);
-	}
-	if (!r) {
-		set_budgets(server, limits.cache_bytes);
-		r = start(entry, &limits, mounts, err);
-	}
-	if (!r)
-		set_budgets(server, limits.cache_bytes); /* there may be a cache now */
-	n = r < 0 ? 0 : container->nvolumes;
-	if (!r) {
-		targets = json_array();
-		for (unsigned i = 0; i < n; i++)
-			json_array_append_new(targets, json_string(container->volumes[i].target));
-		snprintf(id, sizeof(id), "%s", container->id);
+		n = entry->container.nvolumes;
+		targets = targets_of(&entry->container);
+		snprintf(id, sizeof(id), "%s", entry->container.id);
 	}
 	/* Once it is in the list, it may end and be freed at any time. */
 	if (r < 0)
@@ -464,10 +490,10 @@ int container_attach(struct server *server, json_t *request, int mounts[MOUNT_TA
 			fd_close(mounts[--n]);
 		json_decref(targets);
 		entry_free(entry);
-		if (last)
+		if (last) {
 			control_hide(server);
-		if (last)
 			server_end(server);
+		}
 		return r;
 	}
 	log_info("container %s: attached, %u volumes", id, n);
