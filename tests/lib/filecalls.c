@@ -112,14 +112,58 @@ static void opening(void)
 	R(open("", O_RDONLY));
 }
 
+/* More than one step. */
+static void wide_data(int fd)
+{
+	char big[3000];
+	char *wide = malloc(3 << 20), *back = malloc(3 << 20);
+	off_t at = 1, to = 100;
+	int fd2;
+
+	for (int i = 0; i < 3 << 20; i++)
+		wide[i] = (char)(i * 7 + (i >> 12));
+	R(pwrite(fd, wide, 3 << 20, 0));
+	R(pread(fd, back, 3 << 20, 0));
+	R(memcmp(wide, back, 3 << 20));
+	fd2 = open(in("copy"), O_CREAT | O_RDWR, 0644);
+	lseek(fd, 0, SEEK_SET);
+	R(copy_file_range(fd, NULL, fd2, NULL, 1000, 0));
+	R(copy_file_range(fd, &at, fd2, &to, 10, 0));
+	printf("  %ld %ld %ld\n", (long)at, (long)to, (long)lseek(fd2, 0, SEEK_CUR));
+	at = 5;
+	R(sendfile(fd2, fd, &at, 100));
+	printf("  %ld %ld\n", (long)at, (long)lseek(fd2, 0, SEEK_CUR));
+	R(pread(fd2, big, 1000, 0));
+	R(memcmp(big, wide, 100));
+	R(memcmp(big + 100, wide + 1, 10));
+	R(copy_file_range(fd, NULL, fd2, NULL, 1, 9));
+	close(fd2);
+	free(wide);
+	free(back);
+}
+
+static void append_and_misuse(void)
+{
+	char buf[64];
+	int fd;
+
+	fd = open(in("append"), O_CREAT | O_WRONLY | O_APPEND, 0644);
+	R(write(fd, "one", 3));
+	R(pwrite(fd, "two", 3, 0));
+	R(lseek(fd, 0, SEEK_END));
+	close(fd);
+	fd = open(in("."), O_RDONLY);
+	R(read(fd, buf, 1));
+	R(ftruncate(fd, 0));
+	close(fd);
+}
+
 static void data(void)
 {
-	char buf[64] = {0}, big[3000];
+	char buf[64] = {0};
 	struct iovec iov[3] = {{buf, 2}, {buf + 2, 0}, {buf + 10, 5}};
-	char *wide = malloc(3 << 20), *back = malloc(3 << 20);
 	char *hole = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	off_t at = 1, to = 100;
-	int fd, fd2;
+	int fd, ready;
 
 	munmap(hole + 4096, 4096);
 	fd = open(in("data"), O_CREAT | O_RDWR, 0644);
@@ -170,40 +214,12 @@ static void data(void)
 	R(posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL));
 	R(readahead(fd, 0, 4096));
 	R(sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE));
-	/* More than one step. */
-	for (int i = 0; i < 3 << 20; i++)
-		wide[i] = (char)(i * 7 + (i >> 12));
-	R(pwrite(fd, wide, 3 << 20, 0));
-	R(pread(fd, back, 3 << 20, 0));
-	R(memcmp(wide, back, 3 << 20));
-	fd2 = open(in("copy"), O_CREAT | O_RDWR, 0644);
-	lseek(fd, 0, SEEK_SET);
-	R(copy_file_range(fd, NULL, fd2, NULL, 1000, 0));
-	R(copy_file_range(fd, &at, fd2, &to, 10, 0));
-	printf("  %ld %ld %ld\n", (long)at, (long)to, (long)lseek(fd2, 0, SEEK_CUR));
-	at = 5;
-	R(sendfile(fd2, fd, &at, 100));
-	printf("  %ld %ld\n", (long)at, (long)lseek(fd2, 0, SEEK_CUR));
-	R(pread(fd2, big, 1000, 0));
-	R(memcmp(big, wide, 100));
-	R(memcmp(big + 100, wide + 1, 10));
-	R(copy_file_range(fd, NULL, fd2, NULL, 1, 9));
-	close(fd2);
-	R(ioctl(fd, FIONREAD, &fd2));
+	wide_data(fd);
+	R(ioctl(fd, FIONREAD, &ready));
 	R(ioctl(fd, TIOCGWINSZ, buf));
 	R(isatty(fd));
 	close(fd);
-	fd = open(in("append"), O_CREAT | O_WRONLY | O_APPEND, 0644);
-	R(write(fd, "one", 3));
-	R(pwrite(fd, "two", 3, 0));
-	R(lseek(fd, 0, SEEK_END));
-	close(fd);
-	fd = open(in("."), O_RDONLY);
-	R(read(fd, buf, 1));
-	R(ftruncate(fd, 0));
-	close(fd);
-	free(wide);
-	free(back);
+	append_and_misuse();
 }
 
 static void attributes(void)
@@ -533,14 +549,10 @@ static void *open_many(void *arg)
 	return (void *)bad;
 }
 
-static void processes(const char *self)
+static void threads(void)
 {
-	struct rlimit limit = {1000, RLIM_INFINITY}, files;
-	char number[16], c;
 	pthread_t thread[4];
 	void *bad;
-	int fd, status, fd2;
-	pid_t pid;
 
 	for (int i = 0; i < 4; i++)
 		pthread_create(&thread[i], NULL, open_many, NULL);
@@ -548,8 +560,15 @@ static void processes(const char *self)
 		pthread_join(thread[i], &bad);
 		R((long)bad);
 	}
-	/* An open file is shared by fork. */
-	fd = open(in("shared"), O_CREAT | O_RDWR, 0644);
+}
+
+/* An open file is shared by fork, and by exec, under the same number. */
+static void inherit(const char *self, int fd)
+{
+	char number[16], c;
+	int status;
+	pid_t pid;
+
 	R(write(fd, "abcdef", 6));
 	R(lseek(fd, 1, SEEK_SET));
 	fflush(stdout);
@@ -563,7 +582,6 @@ static void processes(const char *self)
 	R(WEXITSTATUS(status));
 	R(read(fd, &c, 1));
 	printf("  %c\n", c);
-	/* And by exec, under the same number. */
 	fflush(stdout);
 	pid = fork();
 	if (!pid) {
@@ -574,6 +592,12 @@ static void processes(const char *self)
 	waitpid(pid, &status, 0);
 	R(WEXITSTATUS(status));
 	R(lseek(fd, 0, SEEK_CUR));
+}
+
+static void duplicate(int fd)
+{
+	int fd2;
+
 	fd2 = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	OK(fd2);
 	R(lseek(fd2, 0, SEEK_SET));
@@ -591,7 +615,14 @@ static void processes(const char *self)
 	R(dup3(0, fd2, O_CLOEXEC) == fd2);
 	R(fcntl(fd2, F_GETFD));
 	close(fd2);
-	/* A limit of the size of files. */
+}
+
+static void limit_size(int fd)
+{
+	struct rlimit limit = {1000, RLIM_INFINITY};
+	int status;
+	pid_t pid;
+
 	fflush(stdout);
 	pid = fork();
 	if (!pid) {
@@ -607,7 +638,14 @@ static void processes(const char *self)
 	}
 	waitpid(pid, &status, 0);
 	R(WIFSIGNALED(status) ? WTERMSIG(status) : -1);
-	/* Another identity. */
+}
+
+static void become_another(int fd)
+{
+	struct rlimit files;
+	int status;
+	pid_t pid;
+
 	chmod(dir, 0755);
 	chmod(in("a"), 0600);
 	fflush(stdout);
@@ -630,6 +668,18 @@ static void processes(const char *self)
 	}
 	waitpid(pid, &status, 0);
 	R(status);
+}
+
+static void processes(const char *self)
+{
+	int fd;
+
+	threads();
+	fd = open(in("shared"), O_CREAT | O_RDWR, 0644);
+	inherit(self, fd);
+	duplicate(fd);
+	limit_size(fd);
+	become_another(fd);
 	close(fd);
 }
 

@@ -13,132 +13,139 @@
 char uw_payload[16384];
 static __thread uint64_t rng;
 
+/* CREATE, MKDIR, SYMLINK, MKNOD. */
+static int make(struct libservice *ls, const struct cred *cred, const struct uw_op *op,
+		struct ls_node *dir, const char *name)
+{
+	struct iovec iov = {uw_payload, op->n % sizeof(uw_payload)};
+	mode_t mode = op->kind == MKDIR	    ? S_IFDIR | 0700 | op->n % 0100
+		      : op->kind == SYMLINK ? S_IFLNK | 0777
+					    : S_IFIFO | 0644;
+	struct ls_node *made;
+	struct ls_file *file;
+	struct attr attr;
+	uint64_t end;
+	int r;
+
+	if (op->kind == CREATE)
+		r = ls_create(ls, cred, dir, name, O_RDWR, 0600 | op->n % 0200, 022, &made, &file,
+			      &attr);
+	else
+		r = ls_make(ls, cred, dir, name, mode, 022, 0, op->kind == SYMLINK ? op->b : NULL,
+			    &made, &attr);
+	if (!r && op->kind == CREATE) {
+		ls_write(ls, file, &iov, 1, 0, false, &end);
+		ls_release(ls, file);
+	}
+	if (!r)
+		ls_forget(ls, made, 1);
+	return r;
+}
+
+/* RENAME, EXCHANGE, NOREPLACE. */
+static int move(struct libservice *ls, const struct cred *cred, const struct uw_op *op,
+		struct ls_node *dir, const char *name, struct ls_node *newdir, const char *newname)
+{
+	return ls_rename(ls, cred, dir, name, newdir, newname,
+			 op->kind == EXCHANGE	 ? RENAME_EXCHANGE
+			 : op->kind == NOREPLACE ? RENAME_NOREPLACE
+						 : 0);
+}
+
+/* WRITE, READ. */
+static int open_and_use(struct libservice *ls, const struct cred *cred, const struct uw_op *op,
+			struct ls_node *node)
+{
+	struct iovec iov = {uw_payload, op->n % sizeof(uw_payload)};
+	struct ls_file *file;
+	uint64_t end;
+	ssize_t n = 0;
+	int r = ls_open(ls, cred, node, op->kind == WRITE ? O_WRONLY : O_RDONLY, &file);
+
+	if (r < 0)
+		return r;
+	if (op->kind == WRITE)
+		n = ls_write(ls, file, &iov, 1, op->n * 37u % 200000, op->n & 1, &end);
+	ls_release(ls, file);
+	return n < 0 ? n : 0;
+}
+
+/* What needs no name but the object's. */
+static int use(struct libservice *ls, const struct cred *cred, const struct uw_op *op,
+	       struct ls_node *node, mode_t type)
+{
+	struct attr attr, set = {0};
+	int r;
+
+	switch (op->kind) {
+	case WRITE:
+	case READ:
+	case TRUNCATE:
+		if (type != S_IFREG)
+			return type == S_IFDIR ? -EISDIR : -ELOOP;
+		if (op->kind != TRUNCATE)
+			return open_and_use(ls, cred, op, node);
+		set.size = op->n;
+		r = ls_access(ls, cred, node, W_OK);
+		return r ? r : ls_setattr(ls, cred, node, NULL, ATTR_SIZE, &set, &attr);
+	case CHMOD:
+		set.mode = op->n & 07777;
+		return type == S_IFLNK ? -EOPNOTSUPP
+				       : ls_setattr(ls, cred, node, NULL, ATTR_MODE, &set, &attr);
+	case CHOWN:
+		set.uid = op->n & 1 ? 1000 : 0;
+		set.gid = op->n & 2 ? 1000 : 0;
+		return ls_setattr(ls, cred, node, NULL, ATTR_UID | ATTR_GID, &set, &attr);
+	case UTIMES:
+		set.atime.tv_sec = set.mtime.tv_sec = UW_OLD + op->n;
+		return ls_setattr(ls, cred, node, NULL, ATTR_ATIME | ATTR_MTIME, &set, &attr);
+	case SETXATTR:
+		return ls_setxattr(ls, cred, node, "user.test", uw_payload, op->n % 100, 0);
+	case REMOVEXATTR:
+		return ls_removexattr(ls, cred, node, "user.test");
+	case LIST:
+		return type == S_IFDIR ? uw_names_count(ls, cred, node) : -ENOTDIR;
+	case ACCESS:
+		return type == S_IFLNK ? 0 : ls_access(ls, cred, node, op->n & 7);
+	default:
+		return -ENOSYS;
+	}
+}
+
 int uw_op_union(struct union_world *w, const struct uw_op *op)
 {
 	struct libservice *ls = w->ls;
 	const struct cred *cred = uw_users[op->user];
-	struct ls_node *node = NULL, *node2 = NULL, *made;
-	struct iovec iov = {uw_payload, op->n % sizeof(uw_payload)};
-	struct attr attr, set = {0};
-	struct ls_file *file;
-	const char *name, *name2;
-	uint64_t end;
-	int r;
+	bool moves = op->kind == RENAME || op->kind == EXCHANGE || op->kind == NOREPLACE;
+	bool makes =
+	    op->kind == CREATE || op->kind == MKDIR || op->kind == SYMLINK || op->kind == MKNOD;
+	bool removes = op->kind == UNLINK || op->kind == RMDIR;
+	struct ls_node *node = NULL, *other = NULL;
+	const char *name, *newname;
+	struct attr attr;
+	int r = moves || makes || removes ? uw_walk_dir(ls, cred, op->a, &node, &name)
+					  : uw_walk(ls, cred, op->a, &node, &attr);
 
-	switch (op->kind) {
-	case CREATE:
-	case MKDIR:
-	case SYMLINK:
-	case MKNOD:
-		r = uw_walk_dir(ls, cred, op->a, &node, &name);
-		if (r < 0)
-			return r;
-		if (op->kind == CREATE) {
-			r = ls_create(ls, cred, node, name, O_RDWR, 0600 | op->n % 0200, 022, &made,
-				      &file, &attr);
-			if (!r) {
-				ls_write(ls, file, &iov, 1, 0, false, &end);
-				ls_release(ls, file);
-			}
-		} else {
-			r = ls_make(ls, cred, node, name,
-				    op->kind == MKDIR	  ? S_IFDIR | 0700 | op->n % 0100
-				    : op->kind == SYMLINK ? S_IFLNK | 0777
-							  : S_IFIFO | 0644,
-				    022, 0, op->kind == SYMLINK ? op->b : NULL, &made, &attr);
-		}
-		if (!r)
-			ls_forget(ls, made, 1);
-		break;
-	case UNLINK:
-	case RMDIR:
-		r = uw_walk_dir(ls, cred, op->a, &node, &name);
-		if (!r)
-			r = ls_unlink(ls, cred, node, name, op->kind == RMDIR);
-		break;
-	case RENAME:
-	case EXCHANGE:
-	case NOREPLACE:
-		r = uw_walk_dir(ls, cred, op->a, &node, &name);
-		if (!r)
-			r = uw_walk_dir(ls, cred, op->b, &node2, &name2);
-		if (!r)
-			r = ls_rename(ls, cred, node, name, node2, name2,
-				      op->kind == EXCHANGE    ? RENAME_EXCHANGE
-				      : op->kind == NOREPLACE ? RENAME_NOREPLACE
-							      : 0);
-		break;
-	case LINK:
-		r = uw_walk(ls, cred, op->a, &node, &attr);
-		if (!r)
-			r = uw_walk_dir(ls, cred, op->b, &node2, &name2);
-		if (!r)
-			r = ls_link(ls, cred, node, node2, name2);
-		break;
-	default:
-		r = uw_walk(ls, cred, op->a, &node, &attr);
-		if (r < 0)
-			return r;
-		if ((op->kind == WRITE || op->kind == TRUNCATE || op->kind == READ) &&
-		    !S_ISREG(attr.mode)) {
-			r = S_ISDIR(attr.mode) ? -EISDIR : -ELOOP;
-			break;
-		}
-		switch (op->kind) {
-		case WRITE:
-			r = ls_open(ls, cred, node, O_WRONLY, &file);
-			if (!r) {
-				ssize_t n = ls_write(ls, file, &iov, 1, op->n * 37u % 200000,
-						     op->n & 1, &end);
-
-				r = n < 0 ? n : 0;
-				ls_release(ls, file);
-			}
-			break;
-		case READ:
-			r = ls_open(ls, cred, node, O_RDONLY, &file);
-			if (!r)
-				ls_release(ls, file);
-			break;
-		case TRUNCATE:
-			set.size = op->n;
-			r = ls_access(ls, cred, node, W_OK);
-			if (!r)
-				r = ls_setattr(ls, cred, node, NULL, ATTR_SIZE, &set, &attr);
-			break;
-		case CHMOD:
-			set.mode = op->n & 07777;
-			r = S_ISLNK(attr.mode)
-				? -EOPNOTSUPP
-				: ls_setattr(ls, cred, node, NULL, ATTR_MODE, &set, &attr);
-			break;
-		case CHOWN:
-			set.uid = op->n & 1 ? 1000 : 0;
-			set.gid = op->n & 2 ? 1000 : 0;
-			r = ls_setattr(ls, cred, node, NULL, ATTR_UID | ATTR_GID, &set, &attr);
-			break;
-		case UTIMES:
-			set.atime.tv_sec = set.mtime.tv_sec = UW_OLD + op->n;
-			r = ls_setattr(ls, cred, node, NULL, ATTR_ATIME | ATTR_MTIME, &set, &attr);
-			break;
-		case SETXATTR:
-			r = ls_setxattr(ls, cred, node, "user.test", uw_payload, op->n % 100, 0);
-			break;
-		case REMOVEXATTR:
-			r = ls_removexattr(ls, cred, node, "user.test");
-			break;
-		case LIST:
-			r = S_ISDIR(attr.mode) ? uw_names_count(ls, cred, node) : -ENOTDIR;
-			break;
-		case ACCESS:
-			r = S_ISLNK(attr.mode) ? 0 : ls_access(ls, cred, node, op->n & 7);
-			break;
-		default:
-			r = -ENOSYS;
-		}
+	if (r < 0)
+		return r;
+	if (moves || op->kind == LINK)
+		r = uw_walk_dir(ls, cred, op->b, &other, &newname);
+	if (r < 0) {
+		ls_forget(ls, node, 1);
+		return r;
 	}
+	if (makes)
+		r = make(ls, cred, op, node, name);
+	else if (removes)
+		r = ls_unlink(ls, cred, node, name, op->kind == RMDIR);
+	else if (moves)
+		r = move(ls, cred, op, node, name, other, newname);
+	else if (op->kind == LINK)
+		r = ls_link(ls, cred, node, other, newname);
+	else
+		r = use(ls, cred, op, node, attr.mode & S_IFMT);
 	ls_forget(ls, node, 1);
-	ls_forget(ls, node2, 1);
+	ls_forget(ls, other, 1);
 	return r;
 }
 
