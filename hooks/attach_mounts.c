@@ -14,23 +14,11 @@
 #include <unistd.h>
 
 #include "danaus/base/fd.h"
-#include "oci/edit.h"
+#include "danaus/proto/guest.h"
 #include "oci/rootfs.h"
+#include "oci/volumes.h"
 
 #define RESOLVE_STRICT (RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
-
-static const struct {
-	const char *name;
-	uint64_t set, clear;
-} flag_table[] = {
-    {"nosuid", MOUNT_ATTR_NOSUID, 0},
-    {"nodev", MOUNT_ATTR_NODEV, 0},
-    {"noexec", MOUNT_ATTR_NOEXEC, 0},
-    {"noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME},
-    {"relatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
-    {"strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME},
-    {"nodiratime", MOUNT_ATTR_NODIRATIME, 0},
-};
 
 static const json_t *find_volume(const json_t *spec, const char *target)
 {
@@ -53,11 +41,11 @@ static int set_flags(int mount, const json_t *volume)
 	if (json_is_true(json_object_get(volume, "ro")))
 		attr.attr_set |= MOUNT_ATTR_RDONLY;
 	json_array_foreach (json_object_get(volume, "flags"), i, flag) {
-		for (size_t f = 0; f < sizeof(flag_table) / sizeof(flag_table[0]); f++) {
-			if (strcmp(json_string_value(flag), flag_table[f].name) != 0)
+		for (size_t f = 0; f < VOLUME_FLAGS; f++) {
+			if (strcmp(json_string_value(flag), volume_flags[f].name) != 0)
 				continue;
-			attr.attr_set |= flag_table[f].set;
-			attr.attr_clr |= flag_table[f].clear;
+			attr.attr_set |= volume_flags[f].set;
+			attr.attr_clr |= volume_flags[f].clear;
 		}
 	}
 	if (!attr.attr_set && !attr.attr_clr)
@@ -110,12 +98,12 @@ static int check_init(int root, const struct stat *installed, struct err *err)
 {
 	CLEANUP_FD int fd = -1;
 	struct stat st;
-	int r = rootfs_open(root, EDIT_INIT, O_PATH, RESOLVE_STRICT, &fd);
+	int r = rootfs_open(root, GUEST_INIT, O_PATH, RESOLVE_STRICT, &fd);
 
 	if (!r && (fstat(fd, &st) < 0 || st.st_dev != installed->st_dev ||
 		   st.st_ino != installed->st_ino))
 		r = -EPERM;
-	return r < 0 ? err_prefix(err, r, EDIT_INIT " in the container is not the installed one")
+	return r < 0 ? err_prefix(err, r, GUEST_INIT " in the container is not the installed one")
 		     : 0;
 }
 

@@ -22,11 +22,10 @@
 #include <sys/un.h>
 
 #include "danaus/proto/attach.h"
+#include "danaus/proto/guest.h"
 #include "danaus/proto/mount_table.h"
 #include "hooks/loader.h"
 
-#define FILTER_PATH	 "/.danaus/filter"
-#define ATTACH_PATH	 "/.danaus/attach"
 #define MAX_INSNS	 4096 /* BPF_MAXINSNS */
 #define LOADER_MAX_BYTES (1 << 20)
 #define PATH_ROOM	 4096
@@ -213,7 +212,7 @@ static unsigned loader_by(struct sock_filter insns[LOADER_INSNS])
 /* Instructions read, or a negative errno. */
 static long read_filter(struct sock_filter *insns, size_t room)
 {
-	long fd = SYS(__NR_openat, AT_FDCWD, FILTER_PATH, O_RDONLY | O_CLOEXEC, 0, 0);
+	long fd = SYS(__NR_openat, AT_FDCWD, GUEST_FILTER, O_RDONLY | O_CLOEXEC, 0, 0);
 	size_t bytes = 0;
 	long n;
 
@@ -231,7 +230,7 @@ static long read_filter(struct sock_filter *insns, size_t room)
 
 static long connect_service(void)
 {
-	struct sockaddr_un addr = {.sun_family = AF_UNIX, .sun_path = ATTACH_PATH};
+	struct sockaddr_un addr = {.sun_family = AF_UNIX, .sun_path = GUEST_ATTACH};
 	long sock = SYS(__NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, 0, 0);
 	long r;
 
@@ -282,14 +281,14 @@ static void start_notify_door(void)
 	struct sock_fprog program = {.len = first + n, .filter = insns};
 
 	if (n < 0) {
-		say("no filter at " FILTER_PATH ": ", error_name(n),
+		say("no filter at " GUEST_FILTER ": ", error_name(n),
 		    "; going on without the notify door");
 		return;
 	}
 	/* Connected first: the filter may notify what this needs, and nobody would answer. */
 	sock = connect_service();
 	if (sock < 0) {
-		say("cannot reach the service at " ATTACH_PATH ": ", error_name(sock),
+		say("cannot reach the service at " GUEST_ATTACH ": ", error_name(sock),
 		    "; going on without the notify door");
 		return;
 	}

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Owns nothing; pure. init, one thread. */
 #include "hooks/loader.h"
 
 #include <asm/unistd.h>

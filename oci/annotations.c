@@ -9,6 +9,7 @@
 
 #include "danaus/base/cleanup.h"
 #include "danaus/base/parse.h"
+#include "oci/config.h"
 #include "oci/source.h"
 #include "oci/state.h"
 
@@ -65,12 +66,12 @@ static int mount_option(struct annotated_mount *mount, const char *option)
 
 	if (!strcmp(option, "ro") || !strcmp(option, "rw")) {
 		mount->ro = option[1] == 'o';
-	} else if (!strncmp(option, "id=", 3) && !id_check(option + 3, POOL_NAME_MAX)) {
+	} else if (!strncmp(option, "id=", 3) && !id_check(option + 3, CONFIG_IDENTITY_MAX)) {
 		free(mount->ceph_id);
 		mount->ceph_id = strdup(option + 3);
 		return mount->ceph_id ? 0 : -ENOMEM;
 	} else if (!strncmp(option, "timeout=", 8) &&
-		   !parse_u64(option + 8, ANNOTATION_TIMEOUT_MAX_S, &seconds) && seconds) {
+		   !parse_u64(option + 8, CONFIG_TIMEOUT_MAX_S, &seconds) && seconds) {
 		mount->timeout_s = seconds;
 	} else {
 		return -EINVAL;

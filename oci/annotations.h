@@ -9,8 +9,7 @@
 #include "danaus/base/err.h"
 #include "danaus/proto/mount_table.h"
 
-#define POOL_NAME_MAX		 129 /* with its NUL; a container's id is 64 */
-#define ANNOTATION_TIMEOUT_MAX_S 3600
+#define POOL_NAME_MAX 129 /* with its NUL; a container's id is 64 */
 
 struct annotated_mount {
 	char *annotation;   /* its full name, for messages */

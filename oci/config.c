@@ -16,7 +16,6 @@
 #include "oci/state.h"
 
 #define DEFAULT_TIMEOUT_S 30
-#define TIMEOUT_MAX_S	  3600
 
 static int absolute_paths(const char *path, const char *key, const json_t *array, struct err *err)
 {
@@ -53,7 +52,7 @@ static int check_identity(const char *path, const char *name, const json_t *iden
 	json_t *value;
 	int r;
 
-	if (!json_is_object(identity) || id_check(name, 129) < 0)
+	if (!json_is_object(identity) || id_check(name, CONFIG_IDENTITY_MAX) < 0)
 		return err_set(err, -EINVAL, "%s: \"ceph\" is {\"NAME\": {...}}", path);
 	json_object_foreach ((json_t *)identity, key, value) {
 		if (!strcmp(key, "conf") || !strcmp(key, "keyring")) {
@@ -105,9 +104,9 @@ static int read_key(struct config *config, const char *path, const char *key, js
 	if (!strcmp(key, "timeout_s")) {
 		json_int_t seconds = json_integer_value(value);
 
-		if (seconds < 1 || seconds > TIMEOUT_MAX_S)
+		if (seconds < 1 || seconds > CONFIG_TIMEOUT_MAX_S)
 			return err_set(err, -EINVAL, "%s: \"timeout_s\" is 1 to %d seconds", path,
-				       TIMEOUT_MAX_S);
+				       CONFIG_TIMEOUT_MAX_S);
 		config->timeout_s = seconds;
 		return 0;
 	}

@@ -8,7 +8,9 @@
 #include "danaus/base/err.h"
 #include "danaus/base/log.h"
 
-#define CONFIG_PATH DANAUS_SYSCONFDIR "/danaus/danaus.json"
+#define CONFIG_PATH	     DANAUS_SYSCONFDIR "/danaus/danaus.json"
+#define CONFIG_TIMEOUT_MAX_S 3600
+#define CONFIG_IDENTITY_MAX  129 /* a ceph identity's name here, with its NUL */
 
 /* A cephx identity that containers may be granted. */
 struct config_ceph {

@@ -40,7 +40,7 @@ bool edit_is_done(const json_t *config)
 	const json_t *args = json_object_get(json_object_get(config, "process"), "args");
 	const char *first = json_string_value(json_array_get(args, 0));
 
-	return first && !strcmp(first, EDIT_INIT);
+	return first && !strcmp(first, GUEST_INIT);
 }
 
 int edit_fd_base(uint64_t hard, int *ret_base, int *ret_light_limit, struct err *err)
@@ -97,7 +97,7 @@ static int preload_env(json_t *process)
 			old = text + strlen(name);
 		}
 	}
-	if (asprintf(&merged, "%s%s%s%s", name, EDIT_LIBRARY, *old ? ":" : "", old) < 0)
+	if (asprintf(&merged, "%s%s%s%s", name, GUEST_LIBRARY, *old ? ":" : "", old) < 0)
 		return -ENOMEM;
 	if (at == SIZE_MAX)
 		return json_array_append_new(env, json_string(merged)) < 0 ? -ENOMEM : 0;
@@ -114,11 +114,11 @@ int edit_process(json_t *process, struct err *err)
 
 	if (!first)
 		return wrong(err, "process.args is missing or empty");
-	if (!strcmp(first, EDIT_INIT))
+	if (!strcmp(first, GUEST_INIT))
 		return 0;
 	caps_of_process(process, &caps);
 	caps_format(&caps, text);
-	if (json_array_insert_new(args, 0, json_string(EDIT_INIT)) < 0 ||
+	if (json_array_insert_new(args, 0, json_string(GUEST_INIT)) < 0 ||
 	    json_array_insert_new(args, 1, json_string(text)) < 0)
 		return -ENOMEM;
 	/* SYS_ADMIN loads the filter, SETPCAP takes both out of the bounding set again. */
@@ -234,7 +234,7 @@ static int preload_file(const json_t *config, int root, json_t *spec, struct err
 
 	if (r < 0)
 		return r;
-	if (asprintf(&text, "%s\n%s", EDIT_LIBRARY, old) < 0)
+	if (asprintf(&text, "%s\n%s", GUEST_LIBRARY, old) < 0)
 		return -ENOMEM;
 	value = json_string(text);
 	if (!value)
@@ -335,7 +335,7 @@ static int open_root(const struct edit_context *c, const json_t *config, json_t 
 	 * image, or a volume that others write to, decides which program gets init's rights. */
 	if (fstatat(fd, ".danaus", &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode))
 		return err_set(err, -EINVAL,
-			       "the image has a " EDIT_GUEST_DIR " that is no directory: remove it "
+			       "the image has a " GUEST_DIR " that is no directory: remove it "
 			       "from the image");
 	return 0;
 }
@@ -364,12 +364,11 @@ static int edit_mounts(const struct edit_context *c, json_t *config, const json_
 				      empty, "bind,rw,nosuid,nodev,rprivate");
 	}
 	if (!r)
-		r = add_mount(mounts, EDIT_GUEST_DIR, guest,
-			      "bind,ro,nosuid,nodev,noexec,rprivate");
+		r = add_mount(mounts, GUEST_DIR, guest, "bind,ro,nosuid,nodev,noexec,rprivate");
 	if (!r)
-		r = add_mount(mounts, EDIT_INIT, c->init, "bind,ro,nosuid,nodev,rprivate");
+		r = add_mount(mounts, GUEST_INIT, c->init, "bind,ro,nosuid,nodev,rprivate");
 	if (!r)
-		r = add_mount(mounts, EDIT_LIBRARY, c->library, "bind,ro,nosuid,nodev,rprivate");
+		r = add_mount(mounts, GUEST_LIBRARY, c->library, "bind,ro,nosuid,nodev,rprivate");
 	if (!r)
 		r = add_mount(mounts, EDIT_LD_PRELOAD, preload,
 			      "bind,ro,nosuid,nodev,noexec,rprivate");

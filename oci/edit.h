@@ -9,11 +9,9 @@
 #include <sys/types.h>
 
 #include "danaus/base/err.h"
+#include "danaus/proto/guest.h"
 #include "oci/config.h"
 
-#define EDIT_GUEST_DIR	"/.danaus"
-#define EDIT_INIT	EDIT_GUEST_DIR "/init"
-#define EDIT_LIBRARY	EDIT_GUEST_DIR "/libdanaus.so"
 #define EDIT_LD_PRELOAD "/etc/ld.so.preload"
 
 /* The installed files. */

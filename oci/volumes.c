@@ -5,24 +5,32 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/mount.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "danaus/base/cleanup.h"
 #include "danaus/base/log.h"
+#include "danaus/proto/guest.h"
 #include "oci/document.h"
 #include "oci/rootfs.h"
 #include "oci/source.h"
 
 /* Left alone: the kernel's own file systems and the engine's run-time files. */
-static const char *const left_alone[] = {"/proc", "/sys", "/dev", "/run", "/var/run", "/.danaus"};
+static const char *const left_alone[] = {"/proc", "/sys", "/dev", "/run", "/var/run", GUEST_DIR};
 /* Nothing can be served at or below these. */
-static const char *const forbidden[] = {"/proc", "/sys", "/dev", "/.danaus"};
+static const char *const forbidden[] = {"/proc", "/sys", "/dev", GUEST_DIR};
 
-/* Mount options that hold for the kernel face as well. */
-static const char *const kept_flags[] = {"nosuid",   "nodev",	    "noexec",	 "noatime",
-					 "relatime", "strictatime", "nodiratime"};
+const struct volume_flag volume_flags[VOLUME_FLAGS] = {
+    {"nosuid", MOUNT_ATTR_NOSUID, 0},
+    {"nodev", MOUNT_ATTR_NODEV, 0},
+    {"noexec", MOUNT_ATTR_NOEXEC, 0},
+    {"noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME},
+    {"relatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
+    {"strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME},
+    {"nodiratime", MOUNT_ATTR_NODIRATIME, 0},
+};
 
 #define BELOW_ANY(path, list) below_any(path, list, sizeof(list) / sizeof((list)[0]))
 
@@ -165,9 +173,11 @@ static int take_binds(const struct volumes_context *c, const json_t *mounts, jso
 			return err_prefix(err, r, "volume %s: its path in the image", target);
 		snprintf(spec, sizeof(spec), "local:%s", source);
 		flags = json_array();
-		for (size_t f = 0; !r && f < sizeof(kept_flags) / sizeof(kept_flags[0]); f++) {
-			if (has_option(mount, kept_flags[f]) &&
-			    json_array_append_new(flags, json_string(kept_flags[f])) < 0)
+		for (size_t f = 0; !r && f < VOLUME_FLAGS; f++) {
+			const char *name = volume_flags[f].name;
+
+			if (has_option(mount, name) &&
+			    json_array_append_new(flags, json_string(name)) < 0)
 				r = -ENOMEM;
 		}
 		if (r < 0) {

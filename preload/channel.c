@@ -4,9 +4,9 @@
 #include "preload/channel.h"
 
 #include "danaus/proto/attach.h"
+#include "danaus/proto/guest.h"
 #include "preload/fdtab.h"
 
-#define ATTACH_PATH    "/.danaus/attach"
 #define SPIN_CLOCKS    100000 /* about 40 us */
 #define SPIN_FEW       3000
 #define SPIN_MISS_MAX  16
@@ -102,7 +102,7 @@ static int connect_service(struct unix_address *address)
 	fd = SYS(socket, AF_UNIX_, SEQPACKET_ | CLOEXEC_, 0);
 	if (fd < 0)
 		return (int)fd;
-	r = SYS(connect, fd, address, sizeof(address->family) + sizeof(ATTACH_PATH));
+	r = SYS(connect, fd, address, sizeof(address->family) + sizeof(GUEST_ATTACH));
 	if (r < 0) {
 		SYS(close, fd, 0, 0);
 		return (int)r;
@@ -152,7 +152,7 @@ static int make_live(void)
 
 static int attach(void)
 {
-	struct unix_address address = {AF_UNIX_, ATTACH_PATH};
+	struct unix_address address = {AF_UNIX_, GUEST_ATTACH};
 	struct rlimit_ fsize;
 	int memfd = -1, r;
 	long p, fd;
@@ -163,7 +163,7 @@ static int attach(void)
 	limit_raise();
 	if (root.anchor < 0) {
 		/* O_PATH: what nobody intercepted fails with EBADF */
-		fd = GATE(openat, AT_FDCWD, "/.danaus/mounts", O_PATH | O_CLOEXEC, 0, 0);
+		fd = GATE(openat, AT_FDCWD, GUEST_MOUNTS, O_PATH | O_CLOEXEC, 0, 0);
 		if (fd < 0)
 			return (int)fd;
 		root.anchor = guard((int)fd);

@@ -2,13 +2,12 @@
 /* Start, fork and the lock of the client library's state. Any thread, signal handlers included. */
 #include "preload/root.h"
 
+#include "danaus/proto/guest.h"
 #include "preload/fdtab.h"
 #include "preload/path.h"
 
 struct root root = {.fd_base = FD_BASE_UNKNOWN, .socket = -1, .anchor = -1};
 __thread struct thread thread __attribute__((tls_model("initial-exec")));
-
-#define MOUNTS "/.danaus/mounts"
 
 /* Two threads, or a thread and its signal handler, may be here at once: each maps the table and
  * the first one's stays. */
@@ -17,7 +16,7 @@ int root_start(void)
 	const struct mount_table *none = NULL, *table;
 	long fd, p;
 
-	fd = GATE(openat, AT_FDCWD, MOUNTS, O_RDONLY | O_CLOEXEC, 0, 0);
+	fd = GATE(openat, AT_FDCWD, GUEST_MOUNTS, O_RDONLY | O_CLOEXEC, 0, 0);
 	if (failed(fd))
 		goto off;
 	p = SYS6(mmap, NULL, sizeof(*table), PROT_READ, MAP_PRIVATE, fd, 0);

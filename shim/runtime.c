@@ -96,7 +96,7 @@ static int prefix_command(const char *dir, int argc, char ***argv, int id, struc
 	if (!longer)
 		return -ENOMEM;
 	memcpy(longer, *argv, (id + 1) * sizeof(*longer));
-	longer[id + 1] = (char *)EDIT_INIT;
+	longer[id + 1] = (char *)GUEST_INIT;
 	longer[id + 2] = text;
 	memcpy(longer + id + 3, *argv + id + 1, (argc - id - 1) * sizeof(*longer));
 	*argv = longer; /* for execv() */

@@ -28,9 +28,8 @@
 #include "oci/document.h"
 #include "oci/edit.h"
 
-#define HOOK_JSON      "/etc/containers/oci/hooks.d/danaus.json"
-#define PODMAN_DROP_IN "/etc/containers/containers.conf.d/50-danaus.conf"
-#define NOFILE_MIN     1024
+#define HOOK_JSON  "/etc/containers/oci/hooks.d/danaus.json"
+#define NOFILE_MIN 1024
 
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
@@ -229,7 +228,7 @@ static int check_podman(struct err *note)
 			       HOOK_JSON " names %s, which cannot be executed: install "
 					 "Danaus again",
 			       path ? path : "no program");
-	if (access(PODMAN_DROP_IN, R_OK) < 0)
+	if (access(CTL_PODMAN_DROP_IN, R_OK) < 0)
 		return err_set(note, -errno,
 			       "podman may not read " HOOK_JSON ": run danausctl configure "
 			       "--runtime=podman");

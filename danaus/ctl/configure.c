@@ -26,7 +26,7 @@
 static const struct engine {
 	const char *name, *path, *content, *after;
 } engines[] = {
-    {"podman", "/etc/containers/containers.conf.d/50-danaus.conf",
+    {"podman", CTL_PODMAN_DROP_IN,
      HEAD "[engine]\n"
 	  "hooks_dir = [\"/usr/share/containers/oci/hooks.d\", \"/etc/containers/oci/hooks.d\"]\n"
 	  "[engine.runtimes]\n"

@@ -13,7 +13,8 @@ int verb_stats(int argc, char **argv);
 int verb_check(int argc, char **argv);
 int verb_configure(int argc, char **argv);
 
-#define CTL_TIMEOUT_MS 3000
+#define CTL_TIMEOUT_MS	   3000
+#define CTL_PODMAN_DROP_IN "/etc/containers/containers.conf.d/50-danaus.conf"
 
 /* Gets a pool's answer, or NULL and the reason. */
 typedef void ctl_pool_fn(const char *pool, json_t *answer, const struct err *err, void *arg);

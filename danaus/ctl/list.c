@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "danaus/ctl/ctl.h"
+#include "oci/rundir.h"
 
 static const char *text_of(json_t *object, const char *key)
 {
@@ -43,7 +44,7 @@ static void print_pool(const char *pool, json_t *answer, const struct err *err, 
 
 int verb_list(int argc, char **argv)
 {
-	const char *run_dir = "/run/danaus";
+	const char *run_dir = RUNDIR;
 	bool json = false;
 
 	for (int i = 1; i < argc; i++) {

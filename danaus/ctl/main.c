@@ -9,8 +9,9 @@ static const struct verb {
 	const char *name, *args, *help;
 	int (*run)(int argc, char **argv);
 } verbs[] = {
-    {"list", "[--json]", "the pools, their containers and volumes", verb_list},
-    {"stats", "[POOL] [--json]", "operations, bytes and latencies per door", verb_stats},
+    {"list", "[--json] [--run-dir DIR]", "the pools, their containers and volumes", verb_list},
+    {"stats", "[POOL] [--json] [--run-dir DIR]", "operations, bytes and latencies per door",
+     verb_stats},
     {"annotations", "", "what may be asked for a container, and the defaults", verb_annotations},
     {"check", "", "what this machine lacks, and what to do", verb_check},
     {"configure", "--runtime=NAME [--dry-run] [--remove]",

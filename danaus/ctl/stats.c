@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "danaus/ctl/ctl.h"
+#include "oci/rundir.h"
 
 static double us(json_t *op, const char *key)
 {
@@ -34,7 +35,7 @@ static void print_pool(const char *pool, json_t *answer, const struct err *err, 
 
 int verb_stats(int argc, char **argv)
 {
-	const char *run_dir = "/run/danaus", *pool = NULL;
+	const char *run_dir = RUNDIR, *pool = NULL;
 	bool json = false;
 
 	for (int i = 1; i < argc; i++) {
