@@ -522,7 +522,33 @@ static int create(struct vctx *ctx, struct walk *walk, int flags, mode_t mode, s
 }
 
 static int open_creating(struct vctx *ctx, const struct vtarget *at, int flags, mode_t mode,
-			 struct vfile **ret, struct attr *ret_attr)
+			 unsigned links, struct vfile **ret, struct attr *ret_attr);
+
+/* Through the symlink that walk's last component is, and which may lead to nowhere yet. */
+static int follow_creating(struct vctx *ctx, struct walk *walk, struct vnode *link, int flags,
+			   mode_t mode, unsigned links, struct vfile **ret, struct attr *ret_attr)
+{
+	struct vtarget next = {.dir = walk->node};
+	int r = perm_follow(ctx, walk->node, link, walk->now);
+
+	if (!r)
+		r = walk_link(link, &next.path);
+	if (r < 0)
+		return r;
+	if (next.path[0] == '/') {
+		if (ctx->leave)
+			memcpy(ctx->leave, next.path, strlen(next.path) + 1);
+		return -EREMCHG;
+	}
+	if (!next.path[0])
+		return -ENOENT;
+	return links < LINKS_MAX ? open_creating(ctx, &next, flags, mode, links + 1, ret, ret_attr)
+				 : -ELOOP;
+}
+
+/* links: that led here. */
+static int open_creating(struct vctx *ctx, const struct vtarget *at, int flags, mode_t mode,
+			 unsigned links, struct vfile **ret, struct attr *ret_attr)
 {
 	bool nofollow = at->nofollow || (flags & (O_NOFOLLOW | O_EXCL));
 	CLEANUP_WALK struct walk walk = {0};
@@ -551,45 +577,18 @@ static int open_creating(struct vctx *ctx, const struct vtarget *at, int flags, 
 		if (r != -EEXIST || (flags & O_EXCL))
 			return r;
 	}
-	if (!node)
-		return -EEXIST;
-	if (flags & O_EXCL)
+	if (!node || (flags & O_EXCL)) {
 		r = -EEXIST;
-	else if (node->type == S_IFDIR)
+	} else if (node->type == S_IFDIR) {
 		r = -EISDIR;
-	else if (node->type == S_IFLNK && !nofollow)
-		r = 1; /* follow it */
-	else
+	} else if (node->type == S_IFLNK && !nofollow) {
+		r = follow_creating(ctx, &walk, node, flags, mode, links, ret, ret_attr);
+	} else {
 		r = vnode_attr(node, walk.now, &attr);
-	if (!r)
-		r = perm_create_open(ctx, walk.node, &attr, walk.now);
-	if (!r)
-		r = open_node(ctx, node, flags, walk.now, ret, ret_attr);
-	if (r == 1) {
-		r = perm_follow(ctx, walk.node, node, walk.now);
 		if (!r)
-			r = 1;
-	}
-	if (r == 1) {
-		const char *content;
-
-		r = walk_link(node, &content);
-		if (!r && content[0] != '/') {
-			struct vtarget next = {.dir = walk.node, .path = content};
-			static __thread unsigned links;
-
-			/* As deep as a path may have links. */
-			r = content[0] ? -ELOOP : -ENOENT;
-			if (content[0] && links < LINKS_MAX) {
-				links++;
-				r = open_creating(ctx, &next, flags, mode, ret, ret_attr);
-				links--;
-			}
-		} else if (!r) {
-			r = -EREMCHG;
-			if (ctx->leave)
-				memcpy(ctx->leave, content, strlen(content) + 1);
-		}
+			r = perm_create_open(ctx, walk.node, &attr, walk.now);
+		if (!r)
+			r = open_node(ctx, node, flags, walk.now, ret, ret_attr);
 	}
 	vnode_unref(node);
 	return r;
@@ -611,7 +610,7 @@ int vfs_open(struct vctx *ctx, const struct vtarget *at, int flags, mode_t mode,
 	now = clock_coarse_ns();
 	/* Most opens with O_CREAT find the file there. */
 	if ((flags & O_CREAT) && !target_is_object(at))
-		return open_creating(ctx, at, flags, mode & 07777, ret, ret_attr);
+		return open_creating(ctx, at, flags, mode & 07777, 0, ret, ret_attr);
 	r = walk_full(ctx, &target, now, &node);
 	if (r < 0)
 		return r;
