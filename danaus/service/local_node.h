@@ -89,6 +89,8 @@ void local_node_ref(struct local *local, struct ls_node *node);
 int local_file_new(int fd, struct ls_file **ret);
 void local_file_free(struct ls_file *file);
 
+/* local_names.c, local_file.c, local_xattr.c: as struct libservice_ops. */
+
 int local_make(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
 	       const char *name, mode_t mode, mode_t umask, dev_t rdev, const char *target,
 	       struct ls_node **ret, struct attr *ret_attr);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of the union share. union.c owns nodes and lookup, union_file.c open files and
- * attributes, union_copy.c copy-up and the work directory, union_dir.c changes of names.
+ * attributes, union_copy.c copy-up and the work directory, union_dir.c changes of names,
+ * union_readdir.c listings.
  *
  * Locks, in this order: tree_lock (whoever locks two directories), a node's copy_lock, directories'
  * dir_lock, names_lock, table_lock. Never two copy_locks. */
@@ -115,40 +116,54 @@ static inline bool union_pure_upper(struct unode *n)
 	return atomic_load(&n->upper) && !union_nlower(n);
 }
 
+/* union.c: nodes and lookup. Within a call of the union's; errors are the branches' own, -ENOMEM.
+ */
+
+/* A character device 0/0. */
 bool union_is_whiteout(const struct attr *attr);
 /* -EPERM for the work directory's name in the root, else 0. */
 int union_check_name(struct union_fs *fs, struct unode *dir, const char *name);
-/* All branches. -ENOENT leaves ret->whiteout valid. dir's dir_lock is held. */
+/* Asks all branches for name: with cred's rights on the topmost directory, which are the union's,
+ * with the service's below. *ret is given back with union_found_done(), or consumed. -ENOENT leaves
+ * ret->whiteout valid, -EIO: redirect_dir or metacopy. dir's dir_lock is held. */
 int union_find(struct union_fs *fs, const struct cred *cred, struct unode *dir, const char *name,
 	       struct found *ret);
 void union_found_done(struct union_fs *fs, struct found *found);
-/* Whether a branch below the upper one shows the name. */
+/* 1 when a branch below the upper one shows the name, 0 when none does. */
 int union_lower_positive(struct union_fs *fs, struct unode *dir, const char *name);
 
-/* The node of found (consumed), with one reference. Also turns attr into the union's. */
+/* The node of found (consumed, also on failure), with one reference; *ret_attr are the union's. dir
+ * NULL: the root. */
 int union_node_get(struct union_fs *fs, struct unode *dir, const char *name, struct found *found,
 		   struct unode **ret, struct attr *ret_attr);
-/* A node that the upper branch has just made; upper is consumed. */
+/* The same of what the upper branch has just made; upper is consumed, attr in and out. */
 int union_node_made(struct union_fs *fs, struct unode *dir, const char *name, struct ls_node *upper,
 		    struct attr *attr, struct unode **ret);
 void union_node_ref(struct union_fs *fs, struct unode *n);
+/* Gives count references back; parents that only children held go as well. */
 void union_node_unref(struct union_fs *fs, struct unode *n, uint64_t count);
+/* The union's inode number of a branch's inode (dev, ino). */
 uint64_t union_entry_ino(struct union_fs *fs, unsigned branch, uint64_t dev, uint64_t ino);
+/* From now on the upper branch's inode bears ino, the number of what it is a copy of. -ENOMEM. */
 int union_origin_put(struct union_fs *fs, const struct attr *upper, uint64_t ino);
+/* It is gone, or it is new: it bears its own. */
 void union_origin_drop(struct union_fs *fs, const struct attr *upper);
 
-int union_getattr_node(struct union_fs *fs, struct unode *n, struct attr *ret);
-int union_access_node(struct union_fs *fs, const struct cred *cred, struct unode *n, int mask);
+/* union_copy.c: the work directory, in which the service acts with its own rights. */
 
-/* union_copy.c */
+/* Opens or makes it, carries out what a killed service intended, and empties it; with the root's
+ * node there and before the first call. An error has err's text. */
 int union_work_start(struct union_fs *fs, struct err *err);
+/* After the last call: removes it. */
 void union_work_stop(struct union_fs *fs);
 #define UNION_TEMP_LEN 32
+/* A name in it that nobody had. */
 void union_temp_name(struct union_fs *fs, char name[UNION_TEMP_LEN]);
-/* Removes a temporary name from the work directory, with what is in it. */
+/* Removes a name from it, with what is in it; what stays is in the log. */
 void union_work_purge(struct union_fs *fs, const char *name);
+/* In the upper branch's dir, where there is no such name. -EEXIST. */
 int union_whiteout_make(struct union_fs *fs, struct ls_node *dir, const char *name);
-/* Until it is removed again, a start after a crash puts a whiteout at dir/name if nothing is
+/* Until temp is removed again, a start after a crash puts a whiteout at dir/name if nothing is
  * there. */
 int union_intent(struct union_fs *fs, struct unode *dir, const char *name,
 		 char temp[UNION_TEMP_LEN]);
@@ -156,10 +171,18 @@ int union_intent(struct union_fs *fs, struct unode *dir, const char *name,
  * dir would give. */
 int union_work_twin(struct union_fs *fs, struct unode *dir, char temp[UNION_TEMP_LEN],
 		    struct ls_node **ret);
-/* After it n->upper is set. -EROFS without a writable branch. */
+/* After it n->upper is set, and its parents'. Takes copy_locks and dir_locks: none is held. -EROFS
+ * without a writable branch. */
 int union_copy_up(struct union_fs *fs, struct unode *n);
 
-/* union_file.c: the operations of that name (libservice.h). */
+/* union_file.c */
+
+/* Attributes of the topmost branch's node, with the union's number; the rights on it, or, where its
+ * own mount is read-only and the union is not, what its mode says. */
+int union_getattr_node(struct union_fs *fs, struct unode *n, struct attr *ret);
+int union_access_node(struct union_fs *fs, const struct cred *cred, struct unode *n, int mask);
+
+/* As struct libservice_ops. */
 int union_getattr(struct libservice *ls, struct ls_node *node, struct ls_file *file,
 		  struct attr *ret);
 int union_setattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,

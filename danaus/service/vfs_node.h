@@ -261,6 +261,7 @@ int walk_lookup(struct vctx *ctx, struct vnode *dir, const char *name, size_t le
 		bool cross, struct vnode **ret);
 /* A symlink's content; it stays node's. */
 int walk_link(struct vnode *node, const char **ret);
+/* What a call starts at, without a new reference; whether it is what the call is about. */
 struct vnode *target_node(const struct vtarget *at);
 bool target_is_object(const struct vtarget *at);
 /* Frees caches when r says that descriptors are used up: true: try again. */
@@ -268,6 +269,7 @@ bool vfs_make_room(struct vfs *vfs, int r);
 
 /* vfs_open.c */
 
+/* The last one releases the ls_file. NULL is fine. */
 void vopen_put(struct vopen *open);
 /* Nothing of node rests any more: its last name is gone. */
 void vnode_unrest(struct vnode *node, bool forever);
@@ -276,6 +278,8 @@ void vfs_unrest(struct vfs *vfs, bool all);
 
 /* vfs_io.c */
 
+/* After a change of the data, or (len_bytes 0) of attributes, by another door: struct face's
+ * changed(). No lock of the vfs is held, as below. */
 void face_changed(struct vnode *node, uint64_t offset, uint64_t len_bytes);
 /* Before a change of the size or of holes by another door: dirty mapped pages go to the libservice
  * first, for they are older than the change. */
@@ -289,6 +293,7 @@ void text_write_end(struct vnode *node);
 
 /* vfs_locks.c */
 
+/* The open file's last reference goes: so do its flock and OFD locks. */
 void locks_file_closed(struct vfile *file);
 /* The inode leaves the cache; what a door forgot to unlock goes with it. */
 void locks_node_gone(struct vnode *node);
