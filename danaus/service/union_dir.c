@@ -511,40 +511,40 @@ static bool is_below(struct union_fs *fs, const struct unode *dir, const struct 
 }
 
 /* As do_renameat2() and vfs_rename() of fs/namei.c ask; -EXDEV as overlayfs. */
-static int may_rename(struct union_fs *fs, const struct cred *cred, struct side *old,
-		      struct side *new, unsigned flags)
+static int may_rename(struct union_fs *fs, const struct cred *cred, struct side *src,
+		      struct side *dst, unsigned flags)
 {
 	bool exchange = flags & RENAME_EXCHANGE, old_dir, new_dir;
 	int r;
 
-	if (!old->n)
+	if (!src->n)
 		return -ENOENT;
-	if (new->n && flags &RENAME_NOREPLACE)
+	if (dst->n && flags & RENAME_NOREPLACE)
 		return -EEXIST;
-	if (!new->n && exchange)
+	if (!dst->n && exchange)
 		return -ENOENT;
-	if (is_below(fs, new->dir, old->n))
+	if (is_below(fs, dst->dir, src->n))
 		return -EINVAL;
-	if (new->n && is_below(fs, old->dir, new->n))
+	if (dst->n && is_below(fs, src->dir, dst->n))
 		return exchange ? -EINVAL : -ENOTEMPTY;
-	r = may_remove(fs, cred, old->dir, &old->attr);
+	r = may_remove(fs, cred, src->dir, &src->attr);
 	if (!r)
-		r = new->n ? may_remove(fs, cred, new->dir, &new->attr)
-			   : may_add(fs, cred, new->dir);
+		r = dst->n ? may_remove(fs, cred, dst->dir, &dst->attr)
+			   : may_add(fs, cred, dst->dir);
 	if (r < 0)
 		return r;
-	old_dir = old->n->type == S_IFDIR;
-	new_dir = new->n &&new->n->type == S_IFDIR;
-	if (new->n && !exchange && old_dir != new_dir)
+	old_dir = src->n->type == S_IFDIR;
+	new_dir = dst->n && dst->n->type == S_IFDIR;
+	if (dst->n && !exchange && old_dir != new_dir)
 		return old_dir ? -ENOTDIR : -EISDIR;
-	if (old->dir != new->dir && old_dir)
-		r = union_access_node(fs, cred, old->n, W_OK);
-	if (!r && old->dir != new->dir &&exchange &&new_dir)
-		r = union_access_node(fs, cred, new->n, W_OK);
+	if (src->dir != dst->dir && old_dir)
+		r = union_access_node(fs, cred, src->n, W_OK);
+	if (!r && src->dir != dst->dir && exchange && new_dir)
+		r = union_access_node(fs, cred, dst->n, W_OK);
 	if (r < 0)
 		return r;
-	if ((old_dir && !union_pure_upper(old->n)) ||
-	    (exchange && new_dir && !union_pure_upper(new->n)))
+	if ((old_dir && !union_pure_upper(src->n)) ||
+	    (exchange && new_dir && !union_pure_upper(dst->n)))
 		return -EXDEV;
 	return 0;
 }
@@ -558,24 +558,24 @@ static int hide_lower(struct union_fs *fs, const struct side *moved, const struc
 			   "y", 1, 0);
 }
 
-static int move_and_whiteout(struct union_fs *fs, struct side *old, struct side *new)
+static int move_and_whiteout(struct union_fs *fs, struct side *src, struct side *dst)
 {
 	struct libservice *ls = upper_ls(fs);
-	struct ls_node *from = atomic_load(&old->dir->upper), *to = atomic_load(&new->dir->upper);
+	struct ls_node *from = atomic_load(&src->dir->upper), *to = atomic_load(&dst->dir->upper);
 	char intent[UNION_TEMP_LEN];
 	int r = -EOPNOTSUPP;
 
 	if (!atomic_load(&fs->no_whiteout))
-		r = ls_rename(ls, fs->service, from, old->name, to, new->name, RENAME_WHITEOUT);
+		r = ls_rename(ls, fs->service, from, src->name, to, dst->name, RENAME_WHITEOUT);
 	if (!unsupported(r))
 		return r;
-	r = union_intent(fs, old->dir, old->name, intent);
+	r = union_intent(fs, src->dir, src->name, intent);
 	if (r < 0)
 		return r;
-	r = ls_rename(ls, fs->service, from, old->name, to, new->name, 0);
+	r = ls_rename(ls, fs->service, from, src->name, to, dst->name, 0);
 	if (!r) {
 		atomic_store(&fs->no_whiteout, true);
-		r = whiteout_surely(fs, from, old->name);
+		r = whiteout_surely(fs, from, src->name);
 		if (r < 0)
 			return r; /* the next start does it */
 	}
@@ -583,19 +583,19 @@ static int move_and_whiteout(struct union_fs *fs, struct side *old, struct side 
 	return r;
 }
 
-static int move(struct union_fs *fs, struct side *old, struct side *new)
+static int move(struct union_fs *fs, struct side *src, struct side *dst)
 {
 	struct libservice *ls = upper_ls(fs);
-	struct ls_node *from = atomic_load(&old->dir->upper), *to = atomic_load(&new->dir->upper);
-	int r = hide_lower(fs, old, new);
+	struct ls_node *from = atomic_load(&src->dir->upper), *to = atomic_load(&dst->dir->upper);
+	int r = hide_lower(fs, src, dst);
 
 	if (r < 0)
 		return r;
-	if (new->whiteout && old->n->type == S_IFDIR)
-		return dir_over_whiteout(fs, from, old->name, old->lower ? old->dir : NULL,
-					 new->dir, new->name);
-	return old->lower ? move_and_whiteout(fs, old, new)
-			  : ls_rename(ls, fs->service, from, old->name, to, new->name, 0);
+	if (dst->whiteout && src->n->type == S_IFDIR)
+		return dir_over_whiteout(fs, from, src->name, src->lower ? src->dir : NULL,
+					 dst->dir, dst->name);
+	return src->lower ? move_and_whiteout(fs, src, dst)
+			  : ls_rename(ls, fs->service, from, src->name, to, dst->name, 0);
 }
 
 static void moved(struct union_fs *fs, struct unode *n, const struct side *to)
@@ -618,50 +618,50 @@ static void moved(struct union_fs *fs, struct unode *n, const struct side *to)
 }
 
 /* Both directories are locked and both sides found. 1: a copy-up has to come first. */
-static int rename_locked(struct union_fs *fs, const struct cred *cred, struct side *old,
-			 struct side *new, unsigned flags)
+static int rename_locked(struct union_fs *fs, const struct cred *cred, struct side *src,
+			 struct side *dst, unsigned flags)
 {
 	bool victim = false, marks;
 	int r;
 
-	if (old->n && old->n == new->n && !(flags & RENAME_NOREPLACE))
+	if (src->n && src->n == dst->n && !(flags & RENAME_NOREPLACE))
 		return 0; /* two links of one inode: rename(2) does nothing */
-	r = may_rename(fs, cred, old, new, flags);
+	r = may_rename(fs, cred, src, dst, flags);
 	if (r < 0)
 		return r;
-	if (!atomic_load(&old->n->upper) ||
-	    (flags & RENAME_EXCHANGE && !atomic_load(&new->n->upper)))
+	if (!atomic_load(&src->n->upper) ||
+	    (flags & RENAME_EXCHANGE && !atomic_load(&dst->n->upper)))
 		return 1;
 	if (flags & RENAME_EXCHANGE) {
-		r = hide_lower(fs, old, new);
+		r = hide_lower(fs, src, dst);
 		if (!r)
-			r = hide_lower(fs, new, old);
+			r = hide_lower(fs, dst, src);
 		if (!r)
-			r = ls_rename(upper_ls(fs), fs->service, atomic_load(&old->dir->upper),
-				      old->name, atomic_load(&new->dir->upper), new->name,
+			r = ls_rename(upper_ls(fs), fs->service, atomic_load(&src->dir->upper),
+				      src->name, atomic_load(&dst->dir->upper), dst->name,
 				      RENAME_EXCHANGE);
 		if (!r) {
-			moved(fs, old->n, new);
-			moved(fs, new->n, old);
+			moved(fs, src->n, dst);
+			moved(fs, dst->n, src);
 		}
 		return r;
 	}
-	if (new->n &&new->n->type == S_IFDIR) {
-		r = victim_begin(fs, new->n, &marks);
+	if (dst->n && dst->n->type == S_IFDIR) {
+		r = victim_begin(fs, dst->n, &marks);
 		if (r < 0)
 			return r;
 		victim = true;
-		if (atomic_load(&new->n->upper) && (marks || union_nlower(new->n)))
-			r = union_dir_clear(fs, new->n);
+		if (atomic_load(&dst->n->upper) && (marks || union_nlower(dst->n)))
+			r = union_dir_clear(fs, dst->n);
 	}
 	if (!r)
-		r = move(fs, old, new);
-	if (!r && new->n)
-		gone(fs, new->n, &new->real);
+		r = move(fs, src, dst);
+	if (!r && dst->n)
+		gone(fs, dst->n, &dst->real);
 	if (victim)
-		pthread_rwlock_unlock(&new->n->dir_lock);
+		pthread_rwlock_unlock(&dst->n->dir_lock);
 	if (!r)
-		moved(fs, old->n, new);
+		moved(fs, src->n, dst);
 	return r;
 }
 
@@ -669,47 +669,47 @@ int union_rename(struct libservice *ls, const struct cred *cred, struct ls_node 
 		 const char *name, struct ls_node *newdir, const char *newname, unsigned flags)
 {
 	struct union_fs *fs = union_of(ls);
-	struct side old = {.dir = unode_of(dir), .name = name};
-	struct side new = {.dir = unode_of(newdir), .name = newname};
-	int r = prepare_dir(fs, cred, old.dir);
+	struct side src = {.dir = unode_of(dir), .name = name};
+	struct side dst = {.dir = unode_of(newdir), .name = newname};
+	int r = prepare_dir(fs, cred, src.dir);
 
 	if (!r)
-		r = prepare_dir(fs, cred, new.dir);
+		r = prepare_dir(fs, cred, dst.dir);
 	if (!r && (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) ||
 		   flags == (RENAME_NOREPLACE | RENAME_EXCHANGE)))
 		r = -EINVAL;
-	if (!r && union_check_name(fs, old.dir, name) < 0)
+	if (!r && union_check_name(fs, src.dir, name) < 0)
 		r = -ENOENT;
 	if (!r)
-		r = union_check_name(fs, new.dir, newname);
+		r = union_check_name(fs, dst.dir, newname);
 	if (r < 0)
 		return r;
 	do {
-		old.n = new.n = NULL;
+		src.n = dst.n = NULL;
 		pthread_mutex_lock(&fs->tree_lock);
-		pthread_rwlock_wrlock(&old.dir->dir_lock);
-		if (new.dir != old.dir)
-			lock_more(&new.dir->dir_lock);
-		r = side_find(fs, cred, &old);
+		pthread_rwlock_wrlock(&src.dir->dir_lock);
+		if (dst.dir != src.dir)
+			lock_more(&dst.dir->dir_lock);
+		r = side_find(fs, cred, &src);
 		if (!r)
-			r = side_find(fs, cred, &new);
+			r = side_find(fs, cred, &dst);
 		if (!r)
-			r = rename_locked(fs, cred, &old, &new, flags);
-		if (new.dir != old.dir)
-			pthread_rwlock_unlock(&new.dir->dir_lock);
-		pthread_rwlock_unlock(&old.dir->dir_lock);
+			r = rename_locked(fs, cred, &src, &dst, flags);
+		if (dst.dir != src.dir)
+			pthread_rwlock_unlock(&dst.dir->dir_lock);
+		pthread_rwlock_unlock(&src.dir->dir_lock);
 		pthread_mutex_unlock(&fs->tree_lock);
 		if (r == 1) {
-			int copied = union_copy_up(fs, old.n);
+			int copied = union_copy_up(fs, src.n);
 
 			if (!copied && flags & RENAME_EXCHANGE)
-				copied = union_copy_up(fs, new.n);
+				copied = union_copy_up(fs, dst.n);
 			r = copied < 0 ? copied : r;
 		}
-		if (old.n)
-			union_node_unref(fs, old.n, 1);
-		if (new.n)
-			union_node_unref(fs, new.n, 1);
+		if (src.n)
+			union_node_unref(fs, src.n, 1);
+		if (dst.n)
+			union_node_unref(fs, dst.n, 1);
 	} while (r == 1);
 	return r;
 }

@@ -95,17 +95,17 @@ static void carve(struct vnode *node, const struct vlock *range, struct vlock **
 }
 
 /* Joins what touches, so that a program that locks byte after byte uses one. */
-static void join(struct vnode *node, struct vlock *new)
+static void join(struct vnode *node, struct vlock *added)
 {
 	struct vlock **p = &node->locks, *l;
 
 	while ((l = *p)) {
-		if (l != new &&same_owner(l, new) && l->type == new->type &&
-		    (l->end == new->start - 1 || new->end == l->start - 1)) {
-			if (l->start < new->start)
-				new->start = l->start;
-			if (l->end > new->end)
-				new->end = l->end;
+		if (l != added && same_owner(l, added) && l->type == added->type &&
+		    (l->end == added->start - 1 || added->end == l->start - 1)) {
+			if (l->start < added->start)
+				added->start = l->start;
+			if (l->end > added->end)
+				added->end = l->end;
 			*p = l->next;
 			free(l);
 			count(node, -1);
