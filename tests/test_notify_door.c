@@ -608,6 +608,35 @@ static void programs_killed_in_mid_call_do_no_harm(void **state)
 	assert_int_equal(finish(start(bad_memory, NULL)), 0);
 }
 
+static int open_and_close(void *arg)
+{
+	for (int i = 0; i < 3000; i++) {
+		int fd = open(UNSERVED "/stopped", O_RDWR | O_CREAT, 0600);
+
+		if (fd < FD_BASE || close(fd))
+			return 1;
+	}
+	return 0;
+}
+
+/* podman pause: what the kernel breaks off is not an open() that went through as descriptor 0. */
+static void a_service_that_is_stopped_goes_on_where_it_was(void **state)
+{
+	pid_t service = getpid(), pid = start(open_and_close, NULL), stopper = fork();
+	int code;
+
+	if (!stopper) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (!kill(service, SIGSTOP) && !kill(service, SIGCONT))
+			sched_yield();
+		_exit(1);
+	}
+	code = finish(pid);
+	kill(stopper, SIGKILL);
+	finish(stopper);
+	assert_int_equal(code, 0);
+}
+
 static void only_listeners_are_served(void **state)
 {
 	assert_int_equal(notify_serve(&container, memfd_create("no listener", 0)), -EINVAL);
@@ -651,6 +680,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(each_open_has_a_number_of_its_own),
 	    cmocka_unit_test(a_waiter_that_is_killed_leaves_nothing),
 	    cmocka_unit_test(programs_killed_in_mid_call_do_no_harm),
+	    cmocka_unit_test(a_service_that_is_stopped_goes_on_where_it_was),
 	    cmocka_unit_test(only_listeners_are_served),
 	    cmocka_unit_test(listeners_have_a_limit),
 	    cmocka_unit_test(one_users_calls_leave_room_for_others),

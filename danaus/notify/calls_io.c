@@ -43,8 +43,13 @@ int64_t descriptor_call(struct call *call, int fd, enum fd_kind kind, place_fn f
 
 int64_t file_too_large(struct call *call, int64_t result)
 {
-	if (result == -EFBIG && call->ctx.fsize_limit != UINT64_MAX)
-		syscall(SYS_tgkill, process_pid(call->caller->process), call->tid, SIGXFSZ);
+	if (result != -EFBIG || call->ctx.fsize_limit == UINT64_MAX)
+		return result;
+	/* Its memory may have kept us waiting until its number was another process's. */
+	call->valid_ns = 0;
+	if (!ncall_waits(call))
+		return CALL_GONE;
+	syscall(SYS_tgkill, process_pid(call->caller->process), call->tid, SIGXFSZ);
 	return result;
 }
 

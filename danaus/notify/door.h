@@ -114,10 +114,10 @@ struct notify {
 bool ncall_may_block(struct call *call);
 /* A receiver's buffers. NULL: no memory. */
 struct scratch *ncall_scratch(struct call *call);
-/* Puts fd into the caller as number (or the lowest free one, number -1) and, when answer is set,
+/* Puts fd into the caller as number (or the lowest free one, number -1) and, when answers is set,
  * returns from the system call with that number. flags: O_CLOEXEC. The number, or a negative
  * errno (-ENOENT: the caller went away). */
-int ncall_add_descriptor(struct call *call, int fd, int number, int flags, bool answer);
+int ncall_add_descriptor(struct call *call, int fd, int number, int flags, bool answers);
 
 /* caller.c */
 

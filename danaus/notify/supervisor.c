@@ -192,24 +192,6 @@ struct scratch *ncall_scratch(struct call *call)
 	return call->receiver->scratch;
 }
 
-int ncall_add_descriptor(struct call *call, int fd, int number, int flags, bool answer)
-{
-	struct seccomp_notif_addfd add = {
-	    .id = call->id,
-	    .flags = (number >= 0 ? SECCOMP_ADDFD_FLAG_SETFD : 0) |
-		     (answer ? SECCOMP_ADDFD_FLAG_SEND : 0),
-	    .srcfd = (uint32_t)fd,
-	    .newfd = number >= 0 ? (uint32_t)number : 0,
-	    .newfd_flags = (uint32_t)(flags & O_CLOEXEC),
-	};
-	int r;
-
-	do
-		r = ioctl(call->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
-	while (r < 0 && errno == EINTR);
-	return r < 0 ? -errno : r;
-}
-
 static void answer(struct call *call, int64_t result)
 {
 	struct seccomp_notif_resp response = {.id = call->id};
@@ -224,6 +206,31 @@ static void answer(struct call *call, int64_t result)
 		response.val = result;
 	while (ioctl(call->listener, SECCOMP_IOCTL_NOTIF_SEND, &response) && errno == EINTR)
 		;
+}
+
+/* The descriptor first, then the answer. SECCOMP_ADDFD_FLAG_SEND has both in one call, but when that
+ * is broken off before the program's thread has run (this service is killed, stopped or frozen), the
+ * kernel takes the descriptor back and not the answer: the program's open() is 0 then, and what it
+ * writes goes to its standard input (seccomp_notify_addfd() of Linux kernel/seccomp.c). */
+int ncall_add_descriptor(struct call *call, int fd, int number, int flags, bool answers)
+{
+	struct seccomp_notif_addfd add = {
+	    .id = call->id,
+	    .flags = number >= 0 ? SECCOMP_ADDFD_FLAG_SETFD : 0,
+	    .srcfd = (uint32_t)fd,
+	    .newfd = number >= 0 ? (uint32_t)number : 0,
+	    .newfd_flags = (uint32_t)(flags & O_CLOEXEC),
+	};
+	int r;
+
+	do
+		r = ioctl(call->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
+	while (r < 0 && errno == EINTR);
+	if (r < 0)
+		return -errno;
+	if (answers)
+		answer(call, r);
+	return r;
 }
 
 /* The kernel goes on with a call whose path starts at a directory that only we know: it gets one of
