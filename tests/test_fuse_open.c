@@ -10,12 +10,14 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <link.h>
+#include <linux/fs.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -397,6 +399,37 @@ static void appends_of_all_doors_follow_each_other(void **state)
 	vfile_unref(file);
 }
 
+/* chattr(1), a */
+static void an_append_only_file_is_appended_to(void **state)
+{
+	struct vfile *file = open_vfs("only", O_WRONLY | O_CREAT);
+	int flags = FS_APPEND_FL, none = 0, host, fd;
+	char path[128];
+
+	vfile_unref(file);
+	path_of(path, sizeof(path), "back", "only");
+	host = open(path, O_RDONLY | O_CLOEXEC);
+	if (ioctl(host, FS_IOC_SETFLAGS, &flags) < 0) {
+		print_message("no append-only files here: %s\n", strerror(errno));
+		close(host);
+		skip();
+	}
+	vnode_unrest(vfile_node(file = open_vfs("only", O_PATH)), false);
+	vfile_unref(file);
+	assert_int_equal(openat(w.face, "only", O_WRONLY), -1);
+	assert_int_equal(errno, EPERM);
+	fd = openat(w.face, "only", O_WRONLY | O_APPEND);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "12", 2), 2);
+	assert_int_equal(pwrite(fd, "34", 2, 0), 2);
+	fcntl(fd, F_SETFL, 0);
+	if (pwrite(fd, "5", 1, 0) == 1)
+		assert_int_equal(lseek(fd, 0, SEEK_END), 5);
+	close(fd);
+	assert_int_equal(ioctl(host, FS_IOC_SETFLAGS, &none), 0);
+	close(host);
+}
+
 static void a_kernel_descriptor_is_the_same_open_file(void **state)
 {
 	struct vfile *file = open_vfs("k", O_RDWR | O_CREAT | O_TRUNC);
@@ -712,6 +745,7 @@ int main(void)
 	    cmocka_unit_test(a_program_that_was_just_closed_runs),
 	    cmocka_unit_test(libraries_load),
 	    cmocka_unit_test(appends_of_all_doors_follow_each_other),
+	    cmocka_unit_test(an_append_only_file_is_appended_to),
 	    cmocka_unit_test(a_kernel_descriptor_is_the_same_open_file),
 	    cmocka_unit_test(an_unlinked_file_gets_a_kernel_descriptor),
 	    cmocka_unit_test(an_appending_open_file_keeps_its_mapping_in_place),

@@ -197,6 +197,11 @@ static void an_append_only_file_can_be_appended_to(void **state)
 		assert_int_equal(env_open(&w->env, &w->env.ctx, "log", O_RDWR, 0, &other), -EPERM);
 		assert_int_equal(env_read(&w->env.ctx, file, text, sizeof(text), 0), 4 + twice);
 		assert_memory_equal(text, "one++", 4 + twice);
+		assert_int_equal(vfs_setfl(&w->env.ctx, file, 0), -EPERM);
+		assert_int_equal(vfs_setfl(&w->env.ctx, file, O_APPEND | O_NONBLOCK), 0);
+		vfile_unref(file);
+		assert_int_equal(env_open(&w->env, &w->env.ctx, "log", O_RDONLY, 0, &file), 0);
+		assert_int_equal(vfs_setfl(&w->env.ctx, file, O_APPEND), -EPERM);
 		vfile_unref(file);
 	}
 	assert_int_equal(set_append_only(w, "log", false), 0);

@@ -182,6 +182,9 @@ static void open_inode(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		r = open_for_exec(&call, &at, &vfile);
 	else if (r == 0)
 		r = CALL(&call, vfs_open(&call.ctx, &at, flags, 0, &vfile, NULL));
+	/* One that can be opened for nothing but appending (chattr(1), a) says so. */
+	if (r == -EPERM && !bound && (fi->flags & O_APPEND))
+		r = CALL(&call, vfs_open(&call.ctx, &at, flags | O_APPEND, 0, &vfile, NULL));
 	if (r == 0)
 		r = face_file_new(call.face, ino, vfile, bound,
 				  !bound && (fi->flags & OPEN_FOR_EXEC), &file);

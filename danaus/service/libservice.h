@@ -48,6 +48,7 @@ struct attr {
 	uint32_t blksize;
 	bool has_acl; /* an access ACL beyond the mode may exist: mode bits alone must not grant or
 		       * refuse, ask access() */
+	bool append_only; /* chattr(1), a */
 	struct timespec atime, mtime, ctime, btime;
 };
 

@@ -112,6 +112,7 @@ static void attr_of(struct local *local, const struct ls_node *node, const struc
 	    .rdev = makedev(stx->stx_rdev_major, stx->stx_rdev_minor),
 	    .blksize = stx->stx_blksize,
 	    .has_acl = node->type != S_IFLNK && (!no_acl || no_acl != nanoseconds(stx->stx_ctime)),
+	    .append_only = stx->stx_attributes & STATX_ATTR_APPEND,
 	    .atime = timespec_of(stx->stx_atime),
 	    .mtime = timespec_of(stx->stx_mtime),
 	    .ctime = timespec_of(stx->stx_ctime),

@@ -274,11 +274,13 @@ int vfs_setfl(struct vctx *ctx, struct vfile *file, int flags)
 
 	if (old & O_PATH)
 		return -EBADF;
-	if ((flags & ~old) & O_NOATIME) {
+	if (((flags ^ old) & O_APPEND) || ((flags & ~old) & O_NOATIME)) {
 		r = vnode_attr(file->node, clock_coarse_ns(), &attr);
 		if (r < 0)
 			return r;
-		if (!perm_owner(ctx->cred, &attr))
+		/* setfl() of Linux fs/fcntl.c */
+		if ((((flags ^ old) & O_APPEND) && attr.append_only) ||
+		    (((flags & ~old) & O_NOATIME) && !perm_owner(ctx->cred, &attr)))
 			return -EPERM;
 	}
 	while (!atomic_compare_exchange_weak(&file->flags, &old,
