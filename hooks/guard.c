@@ -201,7 +201,7 @@ static int signals(void)
 
 /* The signal comes when the service's first thread ends, be it that others cannot (prctl(2),
  * PR_SET_PDEATHSIG); as soon as the others' descriptors are closed the socket tells. */
-__attribute__((noreturn)) static void guard_main(pid_t service, int sock, int log)
+static void guard_main(pid_t service, int sock, int log)
 {
 	static struct guard guard;
 	struct signalfd_siginfo info;
@@ -244,10 +244,9 @@ __attribute__((noreturn)) static void guard_main(pid_t service, int sock, int lo
 		    (pid_t)info.ssi_pid == service)
 			service_dies(&guard);
 	}
-	_exit(0);
 }
 
-int guard_start(int log, int *ret_fd)
+int guard_start(int log, void (*at_end)(const char *pool), const char *pool, int *ret_fd)
 {
 	pid_t service = getpid(), child;
 	int ends[2];
@@ -255,8 +254,11 @@ int guard_start(int log, int *ret_fd)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return -errno;
 	child = fork();
-	if (child == 0)
+	if (child == 0) {
 		guard_main(service, ends[1], log);
+		at_end(pool);
+		_exit(0);
+	}
 	fd_close(ends[1]);
 	if (child < 0) {
 		fd_close(ends[0]);

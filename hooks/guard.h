@@ -10,6 +10,6 @@
 /* Forks the guard of the calling thread, which must be the first one of the process that is about
  * to become the service, before it joins any cgroup. *ret_fd: the service's end of their socket
  * (danaus/proto/guard.h), CLOEXEC, the caller's. The guard ends when the last copy of it is closed
- * and no process is left that has a filter whose listener it was given. log: where its messages go,
- * the caller's; -1: nowhere. */
-int guard_start(int log, int *ret_fd);
+ * and no process is left that has a filter whose listener it was given; the last it does is
+ * at_end(pool). log: where its messages go, the caller's; -1: nowhere. */
+int guard_start(int log, void (*at_end)(const char *pool), const char *pool, int *ret_fd);

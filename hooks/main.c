@@ -157,14 +157,6 @@ static int attach(const json_t *spec, const struct state *state, const char *dir
 	return r;
 }
 
-/* Where the pool's service is gone as well, service_enter() removes what it left. */
-static void sweep_pool(const char *pool)
-{
-	__attribute__((cleanup(cleanup_service))) struct service *service = NULL;
-
-	service_enter(pool, NULL, 0, &service, NULL);
-}
-
 static int create_runtime(const char *dir, struct err *err)
 {
 	CLEANUP_JSON json_t *spec = NULL;
@@ -179,7 +171,7 @@ static int create_runtime(const char *dir, struct err *err)
 		return r;
 	/* attach_mounts() changes what paths mean. */
 	CLEANUP_FD int host = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	rundir_sweep(RUNDIR_CONTAINERS, sweep_pool);
+	service_sweep(NULL);
 	r = rundir_restore(dir, spec, state.bundle, err);
 	if (!r)
 		r = attach(spec, &state, dir, err);

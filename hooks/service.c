@@ -85,7 +85,7 @@ __attribute__((noreturn)) static void become_service(struct service *s, const ch
 	struct err err = {0};
 	int log = openat(s->dir, "log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
 	int null = open("/dev/null", O_RDWR);
-	int guard = -1, r = guard_start(log, &guard);
+	int guard = -1, r = guard_start(log, service_sweep, pool, &guard);
 
 	if (!r)
 		r = cgroups_join(groups, &err);
@@ -287,4 +287,22 @@ int service_ask(struct service *s, const json_t *request, unsigned timeout_s, js
 		*nfds = got;
 	*ret_answer = json;
 	return 0;
+}
+
+/* A service that was one container's alone is about to end by itself, and who waits for that (poststop)
+ * needs the directory. */
+static bool is_left(const char *pool, const char *name)
+{
+	struct service *s;
+	int r = service_enter(pool, NULL, 0, &s, NULL);
+
+	if (r < 0)
+		return r == -ENOENT;
+	service_leave(s);
+	return strcmp(pool, name) != 0;
+}
+
+void service_sweep(const char *pool)
+{
+	rundir_sweep(RUNDIR_CONTAINERS, pool, is_left);
 }

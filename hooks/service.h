@@ -27,3 +27,7 @@ void service_await_end(struct service *service, int timeout_ms);
  * errno it names (or -EIO), with its text. fds as fd_recv(): *nfds is the room on entry. */
 int service_ask(struct service *service, const json_t *request, unsigned timeout_s,
 		json_t **ret_answer, int *fds, unsigned *nfds, struct err *err);
+
+/* Removes what containers left whose runtime called no poststop: their directories, and of pools
+ * whose service is gone, too. pool: only those of that one; NULL: all. */
+void service_sweep(const char *pool);

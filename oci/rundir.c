@@ -6,10 +6,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -147,26 +147,44 @@ static bool in_use(int dir)
 	return sscanf(text, "%d %llu", &pid, &start) == 2 && start && start_time(pid) == start;
 }
 
-void rundir_sweep(const char *containers, void (*gone)(const char *pool))
+/* Whether name in at is still the directory that dir has open. */
+static bool is_same(int at, const char *name, int dir)
+{
+	struct stat held, there;
+
+	return fstat(dir, &held) == 0 && fstatat(at, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       held.st_ino == there.st_ino && held.st_dev == there.st_dev;
+}
+
+static void sweep_one(int containers, const char *name, const char *pool,
+		      bool (*is_left)(const char *pool, const char *name))
+{
+	CLEANUP_FD int dir =
+	    openat(containers, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	CLEANUP_JSON json_t *spec = NULL;
+	const char *of = NULL;
+
+	if (dir < 0 || in_use(dir))
+		return;
+	if (!document_read_at(dir, "spec.json", &spec, NULL))
+		of = json_string_value(json_object_get(spec, "pool"));
+	if ((pool && (!of || strcmp(of, pool) != 0)) || (of && is_left && !is_left(of, name)))
+		return;
+	/* Meanwhile the container may have been made again, under the same name. */
+	if (flock(containers, LOCK_EX) == 0 && is_same(containers, name, dir) && !in_use(dir))
+		remove_at(containers, name);
+	flock(containers, LOCK_UN);
+}
+
+void rundir_sweep(const char *containers, const char *pool,
+		  bool (*is_left)(const char *pool, const char *name))
 {
 	DIR *dir = opendir(containers);
 	struct dirent *entry;
 
 	while (dir && (entry = readdir(dir))) {
-		if (id_check(entry->d_name, ID_MAX) < 0)
-			continue;
-		CLEANUP_FD int fd = openat(dirfd(dir), entry->d_name,
-					   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd < 0 || in_use(fd))
-			continue;
-		CLEANUP_JSON json_t *spec = NULL;
-		if (gone && !document_read_at(fd, "spec.json", &spec, NULL)) {
-			const char *pool = json_string_value(json_object_get(spec, "pool"));
-
-			if (pool)
-				gone(pool);
-		}
-		remove_at(dirfd(dir), entry->d_name);
+		if (id_check(entry->d_name, ID_MAX) == 0)
+			sweep_one(dirfd(dir), entry->d_name, pool, is_left);
 	}
 	if (dir)
 		closedir(dir);
@@ -209,6 +227,9 @@ int rundir_make(const json_t *spec, const char *original, size_t len, struct err
 
 	if (r < 0)
 		return err_prefix(err, r, "cannot make %s", path);
+	/* against a sweep; until parent is closed */
+	if (flock(parent, LOCK_EX) < 0)
+		return err_prefix(err, -errno, "cannot lock the directory of %s", path);
 	CLEANUP_FD int old = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (old >= 0 && faccessat(old, "pid", F_OK, 0) == 0 && in_use(old))
 		return err_set(err, -EEXIST, "container %s is running", name);

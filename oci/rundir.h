@@ -3,6 +3,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -33,6 +34,7 @@ int rundir_started(const char *dir, pid_t pid, struct err *err);
 int rundir_remove(const char *dir);
 
 /* Removes from containers ("/run/danaus/containers") what belongs to no living process: such
- * directories stay when a runtime fails before or after its hooks. gone (may be NULL) is called for
- * the pool of each. */
-void rundir_sweep(const char *containers, void (*gone)(const char *pool));
+ * directories stay when a runtime fails before or after its hooks. pool: only what is of that one;
+ * NULL: all. is_left (may be NULL) is asked about the pool and the name of each; it may take long. */
+void rundir_sweep(const char *containers, const char *pool,
+		  bool (*is_left)(const char *pool, const char *name));

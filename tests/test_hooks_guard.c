@@ -39,6 +39,11 @@ static void *stays(void *arg)
 	return NULL;
 }
 
+static void at_end(const char *pool)
+{
+	dprintf(STDERR_FILENO, "the end of %s\n", pool);
+}
+
 static void tell(int guard, uint32_t connection, int fd)
 {
 	const struct guard_message message = {fd < 0 ? GUARD_FACE_ENDED : GUARD_FACE, connection};
@@ -57,7 +62,7 @@ static pid_t service(const int abort_fds[2], int from, int to)
 
 	if (pid)
 		return pid;
-	if (guard_start(-1, &guard) < 0)
+	if (guard_start(-1, at_end, "pool", &guard) < 0)
 		_exit(1);
 	tell(guard, 7, abort_fds[0]);
 	tell(guard, 8, abort_fds[1]);
@@ -212,7 +217,7 @@ static void service_main(int sock, int log, int listener)
 	char c;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (guard_start(log, &guard) < 0)
+	if (guard_start(log, at_end, "pool", &guard) < 0)
 		_exit(1);
 	close(log);
 	ledger = new_ledger(&file);
@@ -313,21 +318,24 @@ static void kill_service(struct world *w)
 	assert_true(WIFSIGNALED(status));
 }
 
-/* The program ends, and so the guard does. */
-static void end(struct world *w)
+/* The program ends, and so the guard does. Whether that did its last duty. */
+static bool end(struct world *w)
 {
 	char text[65536];
+	size_t len = 0;
 	int status;
 	ssize_t n;
 
 	close(w->program_sock);
 	assert_int_equal(waitpid(w->program, &status, 0), w->program);
 	assert_int_equal(WEXITSTATUS(status), 0);
-	while ((n = read(w->log, text, sizeof(text))) > 0)
-		;
+	while ((n = read(w->log, text + len, sizeof(text) - 1 - len)) > 0)
+		len += n;
 	assert_int_equal(n, 0);
+	text[len] = '\0';
 	close(w->log);
 	close(w->service_sock);
+	return strstr(text, "the end of pool\n");
 }
 
 static void calls_go_on(struct world *w)
@@ -359,7 +367,7 @@ static void calls_go_on_without_a_service(void **state)
 	begin(&w);
 	kill_service(&w);
 	calls_go_on(&w);
-	end(&w);
+	assert_true(end(&w));
 }
 
 static void a_call_that_was_only_received_goes_on(void **state)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,9 +86,26 @@ static void making_it_again_replaces_it(void **state)
 
 static char gone[64];
 
-static void note_pool(const char *pool)
+static bool note_pool(const char *pool, const char *name)
 {
-	snprintf(gone, sizeof(gone), "%s", pool);
+	snprintf(gone, sizeof(gone), "%s/%s", pool, name);
+	return true;
+}
+
+static bool waits_for_its_service(const char *pool, const char *name)
+{
+	return false;
+}
+
+/* The container is started again while it is asked about what it left. */
+static bool starts_again(const char *pool, const char *name)
+{
+	json_t *in = spec();
+	struct err err = {0};
+
+	assert_int_equal(rundir_make(in, "{}", 2, &err), 0);
+	json_decref(in);
+	return true;
 }
 
 static void the_sweep_takes_what_has_no_process(void **state)
@@ -98,18 +116,37 @@ static void the_sweep_takes_what_has_no_process(void **state)
 
 	snprintf(containers, sizeof(containers), "%s/run/containers", tmp);
 	assert_int_equal(rundir_make(in, "{}", 2, &err), 0);
-	rundir_sweep(containers, note_pool); /* not started yet, and new */
+	rundir_sweep(containers, NULL, note_pool); /* not started yet, and new */
 	assert_int_equal(access(dir, F_OK), 0);
 	assert_int_equal(rundir_started(dir, getpid(), &err), 0);
 	assert_int_equal(rundir_make(in, "{}", 2, &err), -EEXIST);
-	rundir_sweep(containers, note_pool);
+	rundir_sweep(containers, NULL, note_pool);
 	assert_int_equal(access(dir, F_OK), 0);
 	snprintf(pid, sizeof(pid), "%s/pid", dir);
 	assert_int_equal(fd_replace_file_at(-1, pid, 0600, "1 1\n", 4), 0); /* another process 1 */
+	rundir_sweep(containers, "p2", note_pool);
 	assert_string_equal(gone, "");
-	rundir_sweep(containers, note_pool);
-	assert_string_equal(gone, "p1");
+	rundir_sweep(containers, "p1", waits_for_its_service);
+	assert_int_equal(access(dir, F_OK), 0);
+	rundir_sweep(containers, "p1", note_pool);
+	assert_string_equal(gone, "p1/c1");
 	assert_int_equal(access(dir, F_OK), -1);
+	json_decref(in);
+}
+
+static void the_sweep_leaves_what_was_made_again(void **state)
+{
+	json_t *in = spec();
+	struct err err = {0};
+	char containers[128], pid[192];
+
+	snprintf(containers, sizeof(containers), "%s/run/containers", tmp);
+	snprintf(pid, sizeof(pid), "%s/pid", dir);
+	assert_int_equal(rundir_make(in, "{}", 2, &err), 0);
+	assert_int_equal(fd_replace_file_at(-1, pid, 0600, "1 1\n", 4), 0);
+	rundir_sweep(containers, NULL, starts_again);
+	assert_int_equal(access(dir, F_OK), 0);
+	assert_int_equal(access(pid, F_OK), -1);
 	json_decref(in);
 }
 
@@ -170,6 +207,7 @@ int main(void)
 	    cmocka_unit_test(a_directory_is_made_whatever_the_umask),
 	    cmocka_unit_test(making_it_again_replaces_it),
 	    cmocka_unit_test(the_sweep_takes_what_has_no_process),
+	    cmocka_unit_test(the_sweep_leaves_what_was_made_again),
 	    cmocka_unit_test(the_original_goes_back_into_the_bundle),
 	    cmocka_unit_test(removing_follows_no_symlink),
 	    cmocka_unit_test(wrong_directories_are_refused),

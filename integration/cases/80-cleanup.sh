@@ -100,7 +100,6 @@ kill -KILL "$(pod inspect -f '{{.ConmonPidFile}}' conmon | xargs cat)"
 down conmon
 until_true "the service's end after kill -9 of conmon" 20 sh -c '! pgrep -x danausd'
 crun delete -f "$id" 2> /dev/null || true
-run -v "$data:/data" $IMAGE_FULL true # looks for what others left
 until_true "after kill -9 of conmon" 20 gone
 
 # The low-level runtime in the middle of its create: it waits for our hook, and that for a pool's lock
