@@ -130,6 +130,8 @@ static int say_hello(int socket, int *ret_memfd)
 		return -EPROTO;
 	root.notify = welcome.notify;
 	root.umask = welcome.umask;
+	if (welcome.elsewhere)
+		root.foreign = true;
 	return 0;
 }
 

@@ -141,7 +141,7 @@ int target_find(struct target *target)
 		target->rest = path;
 		return 1;
 	}
-	if (channel_ready() == 0)
+	if (channel_ready() == 0 && !(root.foreign && WIRE_IS_ROOT(target->handle)))
 		return 1;
 	target_done(target);
 	return 0;

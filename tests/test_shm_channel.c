@@ -2,6 +2,7 @@
 /* The shared-memory door from a client's side, and what hostile clients try. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
@@ -647,6 +648,37 @@ static void another_program_in_the_process_ends_its_channel(void **state)
 	close(in[1]);
 }
 
+/* What an attached program may have mounted over the volume, or over a part of it, in a mount
+ * namespace of its own, hides that from the programs there, as it does without Danaus. */
+static void leave_the_mounts(int ready)
+{
+	struct shm_client client;
+	struct wire_request request;
+	struct wire_reply reply;
+	uint32_t handle, below;
+
+	if (shm_client_attach(&client, fixture.socket, SPIN) ||
+	    shm_client_open(&client, "f", O_RDWR | O_CREAT, &handle) ||
+	    shm_client_open(&client, ".", O_RDONLY | O_DIRECTORY, &below) || unshare(CLONE_NEWNS))
+		_exit(1);
+	while (shm_client_stat(&client, "f", NULL) != -EPERM)
+		;
+	/* but what is open stays open */
+	request = shm_request(&client, WIRE_READ, handle);
+	request.size = 1;
+	if (shm_call(&client, 0, &request, NULL, NULL, &reply))
+		_exit(2);
+	request = shm_request(&client, WIRE_STAT, below);
+	request.len1 = 2;
+	if (shm_call(&client, 0, &request, "f", NULL, &reply))
+		_exit(3);
+}
+
+static void another_mount_namespace_is_not_looked_through(void **state)
+{
+	in_child(leave_the_mounts, false);
+}
+
 static void drop_rights_untold(int ready)
 {
 	struct shm_client client;
@@ -720,6 +752,24 @@ static void stopping_ends_clients_and_what_they_wait_for(void **state)
 	assert_int_equal(service_fixture_start(&fixture, NULL), 0);
 }
 
+/* Who sleeps on the bell is moved to a futex of the tenant's own, which nobody ever wakes. */
+static void a_sleeper_that_is_moved_away_ends_all_the_same(void **state)
+{
+	struct shm_client client = attach();
+	struct shm_channel *channel = client.channel;
+	long moved;
+
+	do { /* a thread that says it sleeps may not have come to it yet */
+		while (!atomic_load(&channel->bell_asleep))
+			sched_yield();
+		moved = syscall(SYS_futex, &channel->bell_asleep, FUTEX_REQUEUE, 0, INT_MAX,
+				&channel->pad1[0], 0);
+	} while (moved < 1);
+	shm_client_detach(&client);
+	service_fixture_stop(&fixture); /* waits for its threads */
+	assert_int_equal(service_fixture_start(&fixture, NULL), 0);
+}
+
 /* The connection is in a child's hands when its process ends: settling does not wait for ever. */
 static void a_held_connection_delays_a_conflict_only_once(void **state)
 {
@@ -777,6 +827,8 @@ int main(void)
 	    CASE(rights_that_are_given_up_untold_are_missed_soon),
 	    CASE(clients_have_a_limit),
 	    CASE(stopping_ends_clients_and_what_they_wait_for),
+	    CASE(another_mount_namespace_is_not_looked_through),
+	    CASE(a_sleeper_that_is_moved_away_ends_all_the_same),
 	    CASE(a_held_connection_delays_a_conflict_only_once),
 	};
 

@@ -39,4 +39,7 @@ struct attach_welcome {
 			  * for a process that was started beside init, or where init could not load
 			  * the filter */
 	uint32_t umask;	 /* to a client: its own, which it cannot ask for without setting it */
+	uint32_t elsewhere; /* to a client: it is in another mount namespace than the container's.
+			     * Paths are the kernel's to walk there; a volume's root is -EPERM */
+	uint32_t pad;
 };

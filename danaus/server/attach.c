@@ -35,9 +35,13 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
 #endif
 
-#define TURNS_PER_USER 8  /* messages with descriptors in work */
-#define TURNS_USERS    16 /* that have one */
-#define GRAVES_MAX     64 /* connections whose close may block */
+#define TURNS_USERS 16 /* that have one */
+#define GRAVES_MAX  64 /* connections whose close may block */
+
+/* Messages of one user's that are in work on workers: with descriptors, whose close may wait for a
+ * program, and others, for which a look at the caller may (session_knows()). */
+enum turn_kind { TURN_DESCRIPTORS, TURN_PLAIN, TURN_KINDS };
+static const unsigned turns_per_user[TURN_KINDS] = {8, 24};
 
 #define MESSAGE_MAX (sizeof(struct wire_request) + 2 * WIRE_PATH_MAX)
 
@@ -50,9 +54,11 @@ struct peer {
 	enum peer_state state; /* with client, under the lock */
 	struct client *client;
 	struct peer *next, **link; /* oldest first; next also in the graves */
-	int turn;		   /* in attach->turns, on the loop's thread */
-	bool waits;		   /* for a turn */
+	int turn;		   /* in attach->turns of that kind; -1: none of them */
+	enum turn_kind kind;
+	bool waits; /* for a turn */
 	/* one message in work */
+	bool received; /* but not begun */
 	struct known_identity known;
 	int fd_in;
 	size_t len;
@@ -71,7 +77,7 @@ struct attach {
 	struct {
 		uid_t uid;
 		unsigned n; /* 0: free */
-	} turns[TURNS_USERS];
+	} turns[TURN_KINDS][TURNS_USERS];
 	struct peer *graves;
 	unsigned ngraves;
 	bool digging, closed; /* a worker looks after the graves; nobody is let in */
@@ -143,9 +149,9 @@ static void peer_unref(struct peer *peer)
 		peer_free(peer);
 }
 
-/* A turn for a message with descriptors. False: the user has enough of them; when one ends, the
- * connection is polled again. */
-static bool turn_begin(struct peer *peer)
+/* A turn for a message. False: the user has enough of them; when one ends, the connection is polled
+ * again. Not so where the message is received already. */
+static bool turn_begin(struct peer *peer, enum turn_kind kind)
 {
 	struct attach *attach = peer->attach;
 	struct ucred ucred;
@@ -157,30 +163,32 @@ static bool turn_begin(struct peer *peer)
 	loop_modify(attach->container->pool->loop, peer->fd, 0);
 	pthread_mutex_lock(&attach->lock);
 	for (int i = 0; i < TURNS_USERS; i++) {
-		if (attach->turns[i].n && attach->turns[i].uid == ucred.uid) {
+		if (attach->turns[kind][i].n && attach->turns[kind][i].uid == ucred.uid) {
 			at = i;
 			break;
 		}
-		if (!attach->turns[i].n)
+		if (!attach->turns[kind][i].n)
 			at = i;
 	}
-	if (at >= 0 && attach->turns[at].n < TURNS_PER_USER) {
-		attach->turns[at].uid = ucred.uid;
-		attach->turns[at].n++;
-		peer->turn = at;
-	} else {
+	if (at >= 0 && (attach->turns[kind][at].n < turns_per_user[kind] || peer->received)) {
+		attach->turns[kind][at].uid = ucred.uid;
+		attach->turns[kind][at].n++;
+	} else if (!peer->received) {
 		at = -1;
 		attach->nwait += !peer->waits && peer->state != PEER_ENDED;
 		peer->waits = peer->state != PEER_ENDED;
 	}
 	pthread_mutex_unlock(&attach->lock);
-	return at >= 0;
+	peer->turn = at;
+	peer->kind = kind;
+	return at >= 0 || peer->received;
 }
 
-static void turn_end(struct attach *attach, int turn)
+static void turn_end(struct attach *attach, enum turn_kind kind, int turn)
 {
 	pthread_mutex_lock(&attach->lock);
-	attach->turns[turn].n--;
+	if (turn >= 0)
+		attach->turns[kind][turn].n--;
 	for (struct peer *peer = attach->peers; attach->nwait && peer; peer = peer->next) {
 		if (!peer->waits)
 			continue;
@@ -240,13 +248,14 @@ static void message_done(struct peer *peer, const struct call *call, int fd_out)
 		peer_end(peer);
 }
 
-static void run_message(void *arg)
+/* False: it was to be at once, and that cannot be. */
+static bool run_message(struct peer *peer, bool at_once)
 {
-	struct peer *peer = arg;
 	struct container *container = peer->attach->container;
 	struct session *session = NULL;
 	struct client *client;
 	uint64_t started = stats_now();
+	bool done = true;
 	struct call call;
 	int r;
 
@@ -264,66 +273,62 @@ static void run_message(void *arg)
 		if (!r) {
 			call.payload = peer->payload;
 			call.fd_in = peer->fd_in;
+			call.at_once = at_once;
 			r = call_run(&call);
 		}
+		done = !call.would_look;
 		call.reply.error = r;
-		message_done(peer, &call, call.fd_out);
+		if (done)
+			message_done(peer, &call, call.fd_out);
 		if (call.fd_out >= 0 && call.request.op == WIRE_NAME)
 			anchor_give_done(container->pool->anchors, call.fd_out);
 		else
 			fd_close(call.fd_out);
-		stats_count(DOOR_SHM, call.request.op, started, 0, r);
+		if (done)
+			stats_count(DOOR_SHM, call.request.op, started, 0, r);
 		call_done(&call);
 	}
-	peer->fd_in = fd_discard(peer->fd_in);
+	if (done)
+		peer->fd_in = fd_discard(peer->fd_in);
 	if (client)
 		client_unref(client);
-	loop_modify(container->pool->loop, peer->fd, EPOLLIN | EPOLLRDHUP);
-	peer_unref(peer);
+	return done;
 }
 
-static bool is_mapped(struct peer *peer)
+/* False: there is none, or the connection has ended. */
+static bool receive_message(struct peer *peer)
 {
-	bool mapped;
-
-	pthread_mutex_lock(&peer->attach->lock);
-	mapped = peer->client && atomic_load(&client_session(peer->client)->mapped);
-	pthread_mutex_unlock(&peer->attach->lock);
-	return mapped;
-}
-
-/* An operation by a client. */
-static void on_message(struct peer *peer, bool on_worker)
-{
-	struct pool *pool = peer->attach->container->pool;
-	const struct wire_request *request = (const struct wire_request *)peer->message;
 	unsigned nfds = 1;
 	int fd = -1, r;
 
 	r = fd_recv(peer->fd, peer->message, sizeof(peer->message), &peer->len, &fd, &nfds);
-	if (r == -EAGAIN) {
-		loop_modify(pool->loop, peer->fd, EPOLLIN | EPOLLRDHUP);
-		return;
-	}
-	if (r < 0 || peer->len < sizeof(*request)) {
+	if (r == -EAGAIN)
+		return false;
+	if (r < 0 || peer->len < sizeof(struct wire_request)) {
 		if (r >= 0 && nfds)
 			fd_discard(fd);
 		peer_end(peer);
-		return;
+		return false;
 	}
 	peer->fd_in = nfds ? fd : -1;
-	atomic_fetch_add(&peer->refs, 1);
-	/* Making an anchor does not block, and a fork waits for it; a first look at a program's
-	 * maps may. */
-	if (on_worker || (request->op == WIRE_NAME && is_mapped(peer))) {
-		run_message(peer);
-		return;
-	}
-	loop_modify(pool->loop, peer->fd, 0);
-	if (pool_run(pool, run_message, peer) < 0) {
-		peer_unref(peer);
-		peer_end(peer);
-	}
+	return true;
+}
+
+/* Whether the next message can be answered on the loop's thread: making an anchor does not block,
+ * and a fork waits for it. */
+static bool is_at_once(struct peer *peer)
+{
+	struct wire_request request;
+	bool known = false;
+
+	if (recv(peer->fd, &request, sizeof(request), MSG_PEEK | MSG_DONTWAIT) != sizeof(request) ||
+	    request.op != WIRE_NAME)
+		return false;
+	pthread_mutex_lock(&peer->attach->lock);
+	if (peer->client)
+		known = session_knows(client_session(peer->client), &peer->known, request.tid);
+	pthread_mutex_unlock(&peer->attach->lock);
+	return known;
 }
 
 /* The process at the other end. SO_PEERCRED's number is that of the process that connected; it may
@@ -379,6 +384,7 @@ static void welcome_client(struct peer *peer)
 		uint32_t heard = atomic_load(&attach->container->filters);
 
 		welcome.notify = heard && filters >= heard;
+		welcome.elsewhere = !process_in_mounts(process, process_pid(process));
 		welcome.error = session_channel(client_session(client), memfd, welcome.notify);
 	}
 	process_unref(process);
@@ -480,33 +486,46 @@ static enum peer_state state_of(struct peer *peer)
 	return state;
 }
 
-/* A message with descriptors, on a worker. */
+/* A message that may block, on a worker. */
 static void take_turn(void *arg)
 {
 	struct peer *peer = arg;
+	struct attach *attach = peer->attach;
+	enum turn_kind kind = peer->kind;
 	int turn = peer->turn;
 	enum peer_state state = state_of(peer);
 
-	if (state == PEER_PENDING) {
+	if (state == PEER_PENDING)
 		on_hello(peer);
-		loop_modify(peer->attach->container->pool->loop, peer->fd, EPOLLIN | EPOLLRDHUP);
-	} else if (state == PEER_CLIENT) {
-		on_message(peer, true);
-	}
-	turn_end(peer->attach, turn);
+	else if (state == PEER_CLIENT && (peer->received || receive_message(peer)))
+		run_message(peer, false);
+	peer->received = false;
+	turn_end(attach, kind, turn);
+	loop_modify(attach->container->pool->loop, peer->fd, EPOLLIN | EPOLLRDHUP);
 	peer_unref(peer);
 }
 
-static void begin_turn(struct peer *peer)
+static void begin_turn(struct peer *peer, enum turn_kind kind)
 {
-	if (!turn_begin(peer))
+	if (!turn_begin(peer, kind))
 		return;
 	atomic_fetch_add(&peer->refs, 1);
 	if (pool_run(peer->attach->container->pool, take_turn, peer) < 0) {
-		turn_end(peer->attach, peer->turn);
+		turn_end(peer->attach, peer->kind, peer->turn);
 		peer_end(peer);
 		peer_unref(peer);
 	}
+}
+
+/* Of a client, without descriptors. */
+static void on_message(struct peer *peer)
+{
+	bool at_once = is_at_once(peer);
+
+	if (at_once && (!receive_message(peer) || run_message(peer, true)))
+		return;
+	peer->received = at_once;
+	begin_turn(peer, TURN_PLAIN);
 }
 
 static void on_peer(void *arg, uint32_t events)
@@ -516,11 +535,11 @@ static void on_peer(void *arg, uint32_t events)
 
 	if (events & EPOLLIN) {
 		if (fd_descriptors_wait(peer->fd))
-			begin_turn(peer);
+			begin_turn(peer, TURN_DESCRIPTORS);
 		else if (state == PEER_PENDING)
 			on_hello(peer);
 		else if (state == PEER_CLIENT)
-			on_message(peer, false);
+			on_message(peer);
 		return;
 	}
 	if (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR))

@@ -704,11 +704,21 @@ int process_image(const struct process *process, uint64_t *ret)
 	return 0;
 }
 
+bool process_in_mounts(const struct process *process, pid_t host_tid)
+{
+	char name[48];
+
+	cred_assume_service();
+	snprintf(name, sizeof(name), "task/%d/ns/mnt", (int)host_tid);
+	return ns_inode(process->proc, name) == process->container->mnt_ns;
+}
+
 bool process_maps(const struct process *process, dev_t dev, ino_t ino)
 {
 	CLEANUP_FREE char *line = NULL;
 	unsigned major_is, minor_is;
 	unsigned long long ino_is;
+	char how[5];
 	bool found = false;
 	size_t room = 0;
 	FILE *maps;
@@ -722,9 +732,9 @@ bool process_maps(const struct process *process, dev_t dev, ino_t ino)
 		return false;
 	}
 	while (!found && getline(&line, &room, maps) > 0)
-		found = sscanf(line, "%*x-%*x %*s %*x %x:%x %llu", &major_is, &minor_is, &ino_is) ==
-			    3 &&
-			makedev(major_is, minor_is) == dev && ino_is == ino;
+		found = sscanf(line, "%*x-%*x %4s %*x %x:%x %llu", how, &major_is, &minor_is,
+			       &ino_is) == 4 &&
+			!strcmp(how, "rw-s") && makedev(major_is, minor_is) == dev && ino_is == ino;
 	fclose(maps);
 	return found;
 }

@@ -82,8 +82,12 @@ uint32_t process_rights_version(const struct process *process);
 /* A number for the program image (address-space layout) that the process runs now: differs after
  * an execve. A channel speaks for the image that attached, never for a later set-user-id one. */
 int process_image(const struct process *process, uint64_t *ret);
-/* Whether the program that it runs now has mapped that inode. An execve leaves no mapping: what a
- * program has mapped was handed to itself. Reads all of its maps: not for each call. */
+/* Whether that thread is in the container's own mount namespace, where the volumes' paths are what
+ * the service takes them for. In another one something may be mounted over them, to hide them. */
+bool process_in_mounts(const struct process *process, pid_t host_tid);
+/* Whether the program that it runs now has mapped that inode, shared and to write to. An execve
+ * leaves no mapping: what a program has mapped so was handed to itself. Reads all of its maps: not
+ * for each call. */
 bool process_maps(const struct process *process, dev_t dev, ino_t ino);
 
 /* Longest volume whose target is a prefix of path (absolute, as the program gave it, no ".." in

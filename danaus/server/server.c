@@ -96,7 +96,6 @@ static void on_timer(void *arg, uint32_t events)
 	if (read(server->timer, &count, sizeof(count)) < 0)
 		return;
 	follow_cpus(server);
-	shm_server_tick(server->pool.shm);
 	pool_run(&server->pool, trim, server);
 	pthread_mutex_lock(&server->lock);
 	unused = !server->ncontainers && !server->attaching && !server->ending &&

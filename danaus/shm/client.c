@@ -36,9 +36,9 @@
 struct client {
 	struct shm_server *server;
 	struct shm_channel *channel;
-	_Atomic uint32_t refs; /* the peer's, each serving thread's, each attach call's */
-	atomic_bool ended;
-	_Atomic uint32_t turn; /* threads started so far: the last one owns the channel */
+	_Atomic uint32_t refs;	/* the peer's, each serving thread's, each attach call's */
+	_Atomic uint32_t ended; /* futex, beside the channel's bell */
+	_Atomic uint32_t turn;	/* threads started so far: the last one owns the channel */
 	struct claims claims;
 	_Atomic uint64_t used;	 /* slots ever used: more than one means threads */
 	_Atomic uint32_t begun;	 /* calls; the steward sees progress by it */
@@ -69,6 +69,18 @@ struct shm_server {
 static long futex(_Atomic uint32_t *word, int op, uint32_t value, const struct timespec *timeout)
 {
 	return syscall(SYS_futex, word, op, value, timeout, NULL, 0);
+}
+
+/* Until the bell or the client's end. By the bell alone the tenant could have this thread wait for
+ * ever: it may move who waits there to another futex of its own (FUTEX_CMP_REQUEUE). */
+static void sleep_on_bell(struct client *client)
+{
+	struct futex_waitv wait[] = {
+	    {.val = 1, .uaddr = (uintptr_t)&client->channel->bell_asleep, .flags = FUTEX_32},
+	    {.val = 0, .uaddr = (uintptr_t)&client->ended, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG},
+	};
+
+	syscall(SYS_futex_waitv, wait, 2, 0, NULL, 0);
 }
 
 static void cpu_relax(void)
@@ -173,7 +185,7 @@ static void wait_for_bell(struct client *client)
 		return;
 	}
 	slept = stats_now();
-	futex(&channel->bell_asleep, FUTEX_WAIT, 1, NULL);
+	sleep_on_bell(client);
 	atomic_store(&channel->bell_asleep, 0);
 	if (stats_now() - slept < SPIN_WOKEN_NS)
 		client->misses = 0;
@@ -229,7 +241,11 @@ static void serve(struct client *client, unsigned slot)
 		r = call_run(&call);
 		if (call.would_wait) {
 			call.nowait = false;
-			r = pass_on(client) < 0 ? -ENOLCK : call_run(&call);
+			r = pass_on(client);
+			/* client_end() may have been before the line above that clears it */
+			if (atomic_load(&client->ended))
+				atomic_store(&client->cancel[slot], true);
+			r = r < 0 ? -ENOLCK : call_run(&call);
 		}
 	}
 	call.reply.error = r;
@@ -385,11 +401,7 @@ int client_new(struct shm_server *server, struct process *process, struct client
 	client->server = server;
 	atomic_init(&client->refs, 2); /* the caller's and the first thread's */
 	r = make_channel(&client->channel, &memfd);
-	if (!r)
-		r = session_init(&client->session, process);
 	if (r < 0) {
-		if (client->channel)
-			munmap(client->channel, SHM_CHANNEL_BYTES);
 		pthread_mutex_lock(&server->lock);
 		server->count--;
 		pthread_cond_broadcast(&server->gone);
@@ -397,6 +409,7 @@ int client_new(struct shm_server *server, struct process *process, struct client
 		free(client);
 		return r;
 	}
+	session_init(&client->session, process);
 	pthread_mutex_lock(&server->lock);
 	client->next = server->clients;
 	client->link = &server->clients;
@@ -414,65 +427,33 @@ int client_new(struct shm_server *server, struct process *process, struct client
 	return 0;
 }
 
-static void wake_owner(struct client *client)
-{
-	atomic_store(&client->channel->bell_asleep, 0);
-	futex(&client->channel->bell_asleep, FUTEX_WAKE, INT_MAX, NULL);
-}
-
 void client_end(struct client *client)
 {
-	atomic_store(&client->ended, true);
+	atomic_store(&client->ended, 1);
 	atomic_store(&client->channel->dead, 1);
 	for (unsigned i = 0; i < SHM_SLOTS; i++)
 		atomic_store(&client->cancel[i], true);
 	vfs_cancel(client->server->pool->vfs);
-	wake_owner(client);
+	futex(&client->ended, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
 	if (atomic_fetch_sub(&client->refs, 1) == 1 &&
 	    pool_run(client->server->pool, client_free, client) < 0)
 		client_free(client);
 }
 
-static void wake_ended(struct shm_server *server)
-{
-	for (struct client *client = server->clients; client; client = client->next) {
-		if (atomic_load(&client->ended))
-			wake_owner(client);
-	}
-}
-
-void shm_server_tick(struct shm_server *server)
-{
-	pthread_mutex_lock(&server->lock);
-	wake_ended(server);
-	pthread_mutex_unlock(&server->lock);
-}
-
 void shm_server_wait(struct shm_server *server, struct container *container)
 {
-	for (;;) {
-		struct client *client;
-		struct timespec until;
+	struct client *client;
 
-		pthread_mutex_lock(&server->lock);
-		for (client = server->clients; client; client = client->next) {
-			if (client->session.container == container)
-				break;
+	pthread_mutex_lock(&server->lock);
+	for (client = server->clients; client;) {
+		if (client->session.container != container) {
+			client = client->next;
+			continue;
 		}
-		if (client) {
-			wake_ended(server);
-			clock_gettime(CLOCK_REALTIME, &until);
-			until.tv_nsec += 20000000;
-			if (until.tv_nsec >= 1000000000) {
-				until.tv_nsec -= 1000000000;
-				until.tv_sec++;
-			}
-			pthread_cond_timedwait(&server->gone, &server->lock, &until);
-		}
-		pthread_mutex_unlock(&server->lock);
-		if (!client)
-			return;
+		pthread_cond_wait(&server->gone, &server->lock);
+		client = server->clients;
 	}
+	pthread_mutex_unlock(&server->lock);
 }
 
 /* Under the lock: a client of an ended process whose files are still to be given back. */

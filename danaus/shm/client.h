@@ -17,8 +17,6 @@ struct client;
 int shm_server_new(struct pool *pool, struct shm_server **ret);
 /* All clients are gone. */
 void shm_server_free(struct shm_server *server);
-/* From time to time: wakes clients that end but sleep (a hostile one can undo a wake-up). */
-void shm_server_tick(struct shm_server *server);
 /* Adds what windows answered since the last time to the statistics. */
 void shm_server_count(struct shm_server *server);
 

@@ -35,6 +35,7 @@ int call_take(struct call *call, struct session *session, const struct wire_requ
 	call->payload = payload;
 	call->cancel = NULL;
 	call->nowait = call->would_wait = call->has_attr = false;
+	call->at_once = call->would_look = false;
 	call->fd_in = call->fd_out = -1;
 	call->big = NULL;
 	call->reply.error = 0;
@@ -68,17 +69,27 @@ int call_take(struct call *call, struct session *session, const struct wire_requ
 	return wire_check(q, call->piece1, payload_bytes);
 }
 
+static int identify(struct call *call)
+{
+	struct session *session = call->session;
+
+	if (atomic_load_explicit(&session->revoked, memory_order_relaxed))
+		return -EPERM;
+	if (call->at_once && !session_knows(session, call->known, call->request.tid)) {
+		call->would_look = true;
+		return -EAGAIN;
+	}
+	return session_identify(session, call->known, call->request.tid);
+}
+
 int call_run(struct call *call)
 {
 	const struct wire_request *q = &call->request;
 	struct session *session = call->session;
 	struct vctx ctx;
 	char leave[WIRE_PATH_MAX];
-	int r;
+	int r = identify(call);
 
-	r = atomic_load_explicit(&session->revoked, memory_order_relaxed)
-		? -EPERM
-		: session_identify(session, call->known, q->tid);
 	if (!r) {
 		ctx = (struct vctx){
 		    .cred = call->known->cred,

@@ -20,6 +20,8 @@ struct call {
 	atomic_bool *cancel;	     /* NULL, or as in vctx */
 	bool nowait;	 /* where it would wait for a lock: set would_wait, do nothing */
 	bool would_wait; /* then run again without nowait */
+	bool at_once; /* where it would have to look at the program: set would_look, do nothing */
+	bool would_look; /* then run again without at_once */
 	bool has_attr;	 /* the reply's attr is set */
 	int fd_in;	 /* with ADOPT, WATCH; stays the caller's */
 	int fd_out;	 /* NAME, KERNEL_FILE: the caller passes it on and closes it */

@@ -11,7 +11,8 @@
 #include "danaus/proto/ops.def"
 #undef OP
 
-/* What handle and path name, for CLEANUP_TARGET. -EBADF. */
+/* What handle and path name, for CLEANUP_TARGET. -EBADF; -EPERM for a volume's root where the
+ * caller is in another mount namespace than the container's. */
 static inline int target(struct call *call, uint32_t handle, const char *path, bool nofollow,
 			 struct vtarget *ret)
 {
@@ -20,6 +21,8 @@ static inline int target(struct call *call, uint32_t handle, const char *path, b
 	*ret = (struct vtarget){.path = path, .nofollow = nofollow};
 	if (!WIRE_IS_ROOT(handle))
 		return handles_get(&call->session->handles, handle, &ret->file);
+	if (call->known->elsewhere)
+		return -EPERM;
 	if (WIRE_INSTANCE(handle) >= container->nvolumes)
 		return -EBADF;
 	ret->dir = vfs_instance_root(container->volumes[WIRE_INSTANCE(handle)].instance);

@@ -5,21 +5,17 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-int session_init(struct session *session, struct process *process)
+void session_init(struct session *session, struct process *process)
 {
-	int r = process_image(process, &session->image);
-
-	if (r < 0)
-		return r;
 	session->container = process_container(process);
 	session->process = process_hold(process);
+	atomic_init(&session->image, 0);
 	atomic_init(&session->revoked, false);
 	atomic_init(&session->channel_dev, 0);
 	atomic_init(&session->channel_ino, 0);
-	atomic_init(&session->mapped, false);
+	atomic_init(&session->bound, false);
 	atomic_init(&session->heard, false);
 	handles_init(&session->handles);
-	return 0;
 }
 
 void session_done(struct session *session)
@@ -46,30 +42,40 @@ int session_channel(struct session *session, int memfd, bool heard)
 	return 0;
 }
 
-/* Whether the process still runs the program that attached, and whether that program is the one
- * that holds the channel: somebody else may have said hello on a connection that the process made
- * before it became another program. */
+/* The program that the process runs is the one that holds the channel: somebody else may have said
+ * hello on a connection that the process made before it became another program. */
+static int bind_image(struct session *session)
+{
+	uint64_t image, after;
+
+	if (process_image(session->process, &image) < 0 ||
+	    (atomic_load(&session->channel_ino) &&
+	     !process_maps(session->process, session->channel_dev, session->channel_ino)) ||
+	    process_image(session->process, &after) < 0 || after != image)
+		return -EPERM;
+	atomic_store(&session->image, image);
+	atomic_store(&session->bound, true);
+	return 0;
+}
+
+/* Whether the process still runs the program that it did at the first call. */
 static int check_image(struct session *session)
 {
 	uint64_t image;
-	int r;
 
-	if (atomic_load(&session->channel_ino) && !atomic_load(&session->mapped)) {
-		if (!process_maps(session->process, session->channel_dev, session->channel_ino))
-			return -EPERM;
-		/* by the image that is compared below */
-		atomic_store(&session->mapped, true);
-	}
-	r = process_image(session->process, &image);
-	return r < 0 || image != session->image ? -EPERM : 0;
+	if (!atomic_load(&session->bound))
+		return bind_image(session);
+	return process_image(session->process, &image) < 0 || image != atomic_load(&session->image)
+		   ? -EPERM
+		   : 0;
 }
 
 /* The thread's that the request names, if it is one of the client's process and the process still
  * runs the program that attached. A set-user-id program that the process has become since must not
  * lend its rights to whoever still holds the old memory. */
-int session_identify_anew(struct session *session, struct known_identity *known, uint32_t tid,
-			  uint32_t version)
+int session_identify_anew(struct session *session, struct known_identity *known, uint32_t tid)
 {
+	uint32_t version = process_rights_version(session->process);
 	uint64_t now = stats_now();
 	struct cred *cred;
 	pid_t host_tid;
@@ -88,6 +94,12 @@ int session_identify_anew(struct session *session, struct known_identity *known,
 	}
 	if (known->cred)
 		cred_unref(known->cred);
-	*known = (struct known_identity){tid, version, cred, now};
+	*known = (struct known_identity){
+	    .tid = tid,
+	    .version = version,
+	    .cred = cred,
+	    .read_ns = now,
+	    .elsewhere = !process_in_mounts(session->process, host_tid),
+	};
 	return 0;
 }

@@ -20,31 +20,44 @@ struct known_identity {
 	uint32_t version; /* process_rights_version(); 0: read again */
 	struct cred *cred;
 	uint64_t read_ns; /* stats_now() */
+	bool elsewhere;	  /* not process_in_mounts(): the volumes' paths mean nothing there */
 };
 
 struct session {
 	struct container *container;
 	struct process *process;
-	uint64_t image;	     /* process_image() when it attached */
-	atomic_bool revoked; /* another program runs in the process now: nothing is served */
+	_Atomic uint64_t image; /* process_image() of the program that it serves, once bound */
+	atomic_bool revoked;	/* another program runs in the process now: nothing is served */
 	/* The channel's memory: the image must have it mapped, or it is not the one that asked for
 	 * it. Set before the client gets it; channel_ino 0: there is none. */
 	_Atomic dev_t channel_dev;
 	_Atomic ino_t channel_ino;
-	atomic_bool mapped; /* that was seen */
-	atomic_bool heard;  /* the notify door tells of each change of the process' identity */
+	atomic_bool bound; /* that was seen, at the first call */
+	atomic_bool heard; /* the notify door tells of each change of the process' identity */
 	struct handles handles;
 };
 
-/* Takes a reference on process. -ESRCH when it is gone. */
-int session_init(struct session *session, struct process *process);
+/* Takes a reference on process. */
+void session_init(struct session *session, struct process *process);
 /* Closes what its handles name, record locks included. No call is under way. */
 void session_done(struct session *session);
 /* Before memfd, the channel's memory, goes to the client. heard: see above. -errno of fstat(2). */
 int session_channel(struct session *session, int memfd, bool heard);
 
-int session_identify_anew(struct session *session, struct known_identity *known, uint32_t tid,
-			  uint32_t version);
+int session_identify_anew(struct session *session, struct known_identity *known, uint32_t tid);
+
+/* Whether what is known of the caller is good still. Else session_identify() looks at the program,
+ * and may have to wait for it: one that shares its memory with others, which lies on a FUSE mount
+ * of their own, can stay in the middle of an execve(2) for as long as they like. */
+static inline bool session_knows(const struct session *session, const struct known_identity *known,
+				 uint32_t tid)
+{
+	uint32_t version = process_rights_version(session->process);
+
+	return known->cred && version && known->version == version && known->tid == tid &&
+	       (atomic_load_explicit(&session->heard, memory_order_relaxed) ||
+		stats_now() - known->read_ns < SESSION_UNHEARD_NS);
+}
 
 /* Whose rights count: known->cred becomes that of the thread that the request names (tid, in its
  * own pid namespace; tenant's), and stays known's. -ESRCH: no thread of the process. -EPERM: the
@@ -52,11 +65,5 @@ int session_identify_anew(struct session *session, struct known_identity *known,
 static inline int session_identify(struct session *session, struct known_identity *known,
 				   uint32_t tid)
 {
-	uint32_t version = process_rights_version(session->process);
-
-	if (known->cred && version && known->version == version && known->tid == tid &&
-	    (atomic_load_explicit(&session->heard, memory_order_relaxed) ||
-	     stats_now() - known->read_ns < SESSION_UNHEARD_NS))
-		return 0;
-	return session_identify_anew(session, known, tid, version);
+	return session_knows(session, known, tid) ? 0 : session_identify_anew(session, known, tid);
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Symlinks, "..", hard links, /proc/self/fd and renames under way do not reach the host outside of
-# the volume; a link out of the volume is the container's, not the host's.
+# the volume; a link out of the volume is the container's, not the host's. What a program's own mounts
+# hide stays hidden.
 # image: full small
 . "$LIB/case.sh"
 outer=$(new_dir outer)
@@ -17,3 +18,17 @@ done
 # a static program from a directory descriptor, and through its parents
 out=$(run -v "$outer/data:/data" $IMAGE_SMALL sh -c 'cd /data/a/b/c && cat ../../../../secret ../../../../../secret; cat /data/up' 2>&1 || true)
 hasnt "a static program" "$out" HOST-SECRET
+# What is mounted over a part of a volume in another mount namespace hides that there, as it hides a part
+# of a bind mount, also from who was attached before or has been since
+hide='mkdir /data/hide; echo seen > /data/hide/f; unshare -m sh -c "
+	mount -t tmpfs none /data/hide; cat /data/hide/f; ls -A /data/hide; cd /data; cat hide/f; cat a/own"; cat /data/hide/f'
+for image in $IMAGE_FULL $IMAGE_SMALL; do
+	for with in run plain; do
+		dir=$(new_dir "hide-$with-${image##*-}")
+		mkdir -p "$dir/a"
+		echo own > "$dir/a/own"
+		$with --cap-add sys_admin -v "$dir:/data" "$image" sh -c "$hide" > "$CASE_DIR/$with" 2>&1 || true
+	done
+	has "its own are there, ${image##*-}" "$(cat "$CASE_DIR/plain")" '^own$'
+	eq "what is hidden, ${image##*-}" "$(cat "$CASE_DIR/run")" "$(cat "$CASE_DIR/plain")"
+done
