@@ -247,8 +247,10 @@ static int recover(struct ceph *fs, unsigned gen)
 bool cephls_leave(struct ceph *fs, struct ceph_call *call, int64_t r)
 {
 	pthread_rwlock_unlock(&fs->mount_lock);
-	if (call->slot < CEPH_CALLS)
+	if (call->slot < CEPH_CALLS) {
+		atomic_store_explicit(&fs->data_of[call->slot], 0, memory_order_relaxed);
 		atomic_store_explicit(&fs->calls[call->slot], 0, memory_order_release);
+	}
 	if (r != -ESHUTDOWN && r != -ENOTCONN)
 		return false;
 	return !call->tries++ && !recover(fs, call->gen);
@@ -338,6 +340,21 @@ void cephls_node_ref(struct ceph *fs, struct ls_node *node)
 	pthread_mutex_lock(&fs->bucket[b].lock);
 	node->refs++;
 	pthread_mutex_unlock(&fs->bucket[b].lock);
+}
+
+struct ls_node *cephls_node_find(struct ceph *fs, uint64_t ino)
+{
+	unsigned b = bucket_of(ino, NOSNAP);
+	struct ls_node *node;
+
+	pthread_mutex_lock(&fs->bucket[b].lock);
+	for (node = fs->bucket[b].first; node; node = node->next)
+		if (node->ino == ino && node->snap == NOSNAP)
+			break;
+	if (node)
+		node->refs++;
+	pthread_mutex_unlock(&fs->bucket[b].lock);
+	return node;
 }
 
 static void op_forget(struct libservice *ls, struct ls_node *node, uint64_t count)
@@ -476,6 +493,8 @@ static void op_free(struct libservice *ls)
 {
 	struct ceph *fs = ceph_of(ls);
 
+	if (!cephls_nudge_end(fs))
+		return;
 	if (fs->root)
 		op_forget(ls, fs->root, 1);
 	if (fs->watching) {
@@ -619,6 +638,8 @@ int ceph_new(const char *spec, const struct stack_limits *limits, struct libserv
 		r = -pthread_create(&fs->watch, NULL, watch, fs);
 		fs->watching = !r;
 	}
+	if (!r)
+		r = cephls_nudge_start(fs);
 	if (r < 0) {
 		op_free(&fs->base);
 		return r;

@@ -229,6 +229,7 @@ ssize_t cephls_op_read(struct libservice *ls, struct ls_file *file, const struct
 		if (r < 0)
 			return r;
 		r = file_handle(fs, file, &fh);
+		cephls_data(fs, &call, file->node);
 		if (!r)
 			r = stale(ceph_ll_readv(fs->mount, fh, iov, niov, offset));
 	} while (cephls_leave(fs, &call, r));
@@ -288,6 +289,7 @@ ssize_t cephls_op_write(struct libservice *ls, struct ls_file *file, const struc
 		r = file_handle(fs, file, &fh);
 		if (!r)
 			r = atomic_exchange(&file->lost, 0);
+		cephls_data(fs, &call, file->node);
 		if (!r)
 			r = write_at(fs, file, fh, iov, niov, offset, append, ret_end);
 	} while (cephls_leave(fs, &call, r));
@@ -310,6 +312,7 @@ int cephls_op_flush(struct libservice *ls, struct ls_file *file)
 		r = file_handle(fs, file, &fh);
 		if (!r)
 			r = atomic_exchange(&file->lost, 0);
+		cephls_data(fs, &call, file->node);
 		/* An allocation of nothing: whether the client may still write, and has room to. */
 		if (!r)
 			r = stale(ceph_ll_fallocate(fs->mount, fh, FALLOC_FL_KEEP_SIZE, 0, 1));
@@ -407,6 +410,7 @@ int cephls_op_allocate(struct libservice *ls, struct ls_file *file, int mode, ui
 			r = fits(fs, file, offset + len_bytes);
 		if (!r)
 			atomic_store(&file->dirty, true);
+		cephls_data(fs, &call, file->node);
 		if (!r)
 			r = stale(ceph_ll_fallocate(fs->mount, fh, mode, offset, len_bytes));
 	} while (cephls_leave(fs, &call, r));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of the ceph libservice share. ceph.c owns the mount, its recovery and the nodes,
- * ceph_perm.c rights, ceph_node.c names and attributes, ceph_file.c open files. */
+ * ceph_nudge.c what is late, ceph_perm.c rights, ceph_node.c names and attributes, ceph_file.c open files. */
 #pragma once
 
 
@@ -43,6 +43,15 @@ struct ls_file {
 	atomic_bool no_privileges;
 };
 
+struct ceph_nudge {
+	pthread_t thread;
+	bool running;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool ending, asking; /* lock */
+	uint64_t nudged_ns[CEPH_CALLS]; /* the thread's */
+};
+
 struct ceph {
 	struct libservice base;
 	char *conf, *keyring, *id, *fs, *dir, *session;
@@ -69,6 +78,9 @@ struct ceph {
 	bool watching, ending; /* watch_lock */
 	atomic_bool stalled;
 	_Atomic uint64_t calls[CEPH_CALLS]; /* when each began; 0: free */
+	/* The inode whose data it reads or writes; 0: none. Looked at by nudge. */
+	_Atomic uint64_t data_of[CEPH_CALLS];
+	struct ceph_nudge nudge;
 };
 
 static inline struct ceph *ceph_of(struct libservice *ls)
@@ -83,12 +95,25 @@ struct ceph_call {
 int cephls_enter(struct ceph *fs, struct ceph_call *call);
 /* True: the mount is a new one, do it again. */
 bool cephls_leave(struct ceph *fs, struct ceph_call *call, int64_t r);
+/* The call is about to read or write node's data. */
+static inline void cephls_data(struct ceph *fs, const struct ceph_call *call,
+			       const struct ls_node *node)
+{
+	if (call->slot < CEPH_CALLS)
+		atomic_store_explicit(&fs->data_of[call->slot], node->ino, memory_order_relaxed);
+}
+
+int cephls_nudge_start(struct ceph *fs);
+/* False: a call of its own has not come back within the timeout, so that fs has to stay. */
+bool cephls_nudge_end(struct ceph *fs);
 
 /* Within a call. */
 int cephls_inode(struct ceph *fs, struct ls_node *node, Inode **ret);
 /* The node of in, whose reference is consumed. */
 int cephls_node_of(struct ceph *fs, Inode *in, const struct ceph_statx *stx, struct ls_node **ret);
 void cephls_node_ref(struct ceph *fs, struct ls_node *node); /* one more reference */
+/* The node of the inode number (no snapshot's) with one more reference, or NULL. */
+struct ls_node *cephls_node_find(struct ceph *fs, uint64_t ino);
 void cephls_attr(struct ceph *fs, struct ls_node *node, const struct ceph_statx *stx,
 	       struct attr *ret);
 int cephls_stat(struct ceph *fs, struct ls_node *node, struct ceph_statx *ret);

@@ -32,10 +32,12 @@ until_true "its end" 20 sh -c '! pgrep -x danausd'
 rm -rf /run/danaus/pools/*
 eq "and the next one starts" "$(on_ceph ceph:/tenants/a $IMAGE_SMALL cat /data/g)" st
 
-# The libservice's unit test evicts every client: it has the cluster for itself.
+# The libservice's unit tests evict every client: they have the cluster for themselves.
 until_true "the end of the services" 20 sh -c '! pgrep -x danausd'
-if ! DANAUS_CEPH_CONF=$CEPH_CONF timeout 120 "$DANAUS_WORK/build/tests/test_service_ceph" > "$CASE_DIR/unit.log" 2>&1; then
-	tail -n 60 "$CASE_DIR/unit.log"
-	fail "the unit test"
-fi
-hasnt "the unit test's set-up" "$(cat "$CASE_DIR/unit.log")" 'FAILED'
+for unit in test_service_ceph_hosts test_service_ceph; do
+	if ! DANAUS_CEPH_CONF=$CEPH_CONF timeout 120 "$DANAUS_WORK/build/tests/$unit" > "$CASE_DIR/unit.log" 2>&1; then
+		tail -n 60 "$CASE_DIR/unit.log"
+		fail "the unit test $unit"
+	fi
+	hasnt "$unit's set-up" "$(cat "$CASE_DIR/unit.log")" 'FAILED'
+done

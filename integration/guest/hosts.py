@@ -8,13 +8,65 @@ also where each has a cache.
 
 Data and locks are coherent at once; names and attributes within a second, for which is waited."""
 import fcntl
+import hashlib
 import json
 import os
+import random
 import subprocess
 import sys
+import threading
 import time
 
 RECORD, TURNS, WAIT = 64, 100, 30
+LOADED_TURNS, LOAD_FILES, LOAD_ROUNDS = 30, 6, 20
+REGIONS, REGION = 200, 500
+
+
+def block(version):
+    """Content that is recognized as a whole."""
+    return hashlib.sha256(f"{version}".encode()).digest() * 2000
+
+
+class Load(threading.Thread):
+    """Replaces files of its own, and reads the other host's: each is one whole generation, as large as it
+    says, and none is older than what was there before."""
+
+    def __init__(self, who, other):
+        super().__init__(daemon=True)
+        self.who, self.other = who, other
+        self.rounds, self.found, self.seen, self.failure = 0, 0, {}, None
+        self.stopping = threading.Event()
+        self.start()
+
+    def replace(self, generation):
+        body = random.randbytes(random.choice((10, 3000, 90000, 300000)))
+        head = f"{generation} {len(body)} {hashlib.sha256(body).hexdigest()}".ljust(99) + "\n"
+        with open(f"load/{self.who}.new", "wb") as f:
+            f.write(head.encode() + body)
+        os.rename(f"load/{self.who}.new", f"load/{self.who}{generation % LOAD_FILES}")
+
+    def look(self, k):
+        try:
+            with open(f"load/{self.other}{k}", "rb") as f:
+                size, data = os.fstat(f.fileno()).st_size, f.read()
+        except FileNotFoundError:
+            assert k not in self.seen, f"{self.other}{k} was there"
+            return
+        generation, length, digest = data[:100].split()
+        assert len(data) == size == 100 + int(length), (self.other, k, len(data), size, data[:100])
+        assert hashlib.sha256(data[100:]).hexdigest() == digest.decode(), (self.other, k, data[:100])
+        assert int(generation) >= self.seen.get(k, 0), (self.other, k, generation, self.seen)
+        self.seen[k] = int(generation)
+        self.found += 1
+
+    def run(self):
+        try:
+            while not self.stopping.is_set() or self.rounds < LOAD_ROUNDS:
+                self.rounds += 1
+                self.replace(self.rounds)
+                self.look(random.randrange(LOAD_FILES))
+        except Exception as e:
+            self.failure = repr(e)
 
 
 class Agent:
@@ -47,6 +99,16 @@ class Agent:
         with open(name, "w") as f:
             f.write(text)
 
+    def cut(self, key, size):
+        os.ftruncate(self.files[key], size)
+
+    def digest(self, name):
+        try:
+            with open(name, "rb") as f:
+                return hashlib.sha256(f.read()).hexdigest()
+        except FileNotFoundError:
+            return None
+
     def rename(self, old, new):
         os.rename(old, new)
 
@@ -64,12 +126,36 @@ class Agent:
     def unlock(self, key, how):
         (fcntl.lockf if how == "fcntl" else fcntl.flock)(self.files[key], fcntl.LOCK_UN)
 
-    def count(self, name, how, who):
+    def busy(self, who, other):
+        os.makedirs("load", exist_ok=True)
+        self.load = Load(who, other)
+
+    def rest(self):
+        """What went wrong under the load, and whether there was any."""
+        self.load.stopping.set()
+        self.load.join()
+        return self.load.failure, self.load.found > 0
+
+    def put_block(self, key, version, at):
+        """Not synced: it stays in this host's buffers until the other one asks."""
+        return os.pwrite(self.files[key], block(version), at)
+
+    def has_blocks(self, key, versions):
+        """Whether the file is blocks of these versions and nothing else."""
+        want = b"".join(block(v) for v in versions)
+        return os.pread(self.files[key], len(want) + 1, 0) == want
+
+    def regions(self, key, parity):
+        """Every other region: the other host writes the ones between."""
+        for i in range(parity, REGIONS, 2):
+            os.pwrite(self.files[key], f"{i}".ljust(REGION).encode(), i * REGION)
+
+    def count(self, name, how, who, turns):
         """Reads, adds one and appends a record, under a lock, again and again."""
         lock = fcntl.lockf if how == "fcntl" else fcntl.flock
         fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
         log = os.open(name + ".log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        for turn in range(TURNS):
+        for turn in range(turns):
             lock(fd, fcntl.LOCK_EX)
             n = int(os.pread(fd, 16, 0) or b"0")
             os.pwrite(fd, b"%015d\n" % (n + 1), 0)
@@ -137,6 +223,51 @@ def opens(command):
     end(a, b)
 
 
+def count(a, b, name, how, turns):
+    for host, who in (a, "a"), (b, "b"):
+        host.begin("count", name, how, who, turns)
+    a.end(), b.end()
+    for host in a, b:
+        assert int(host("whole", name)) == 2 * turns, host("whole", name)
+        soon("the log's size", lambda: host("size", name + ".log"), 2 * turns * RECORD)
+    records = a("whole", name + ".log").splitlines()
+    assert sorted(r.strip() for r in records) == sorted(f"{w} {t}" for w in "ab" for t in range(turns))
+
+
+def under_load(a, b):
+    """What one host holds in its buffers and what it may do without asking is taken back by what the
+    other one does, while both are busy in the same directory."""
+    a("busy", "a", "b"), b("busy", "b", "a")
+    for host in a, b:
+        host("open", "r", "recalled", os.O_RDWR)
+    for i in range(20):
+        writer, reader = (a, b) if i % 2 else (b, a)
+        writer("put_block", "r", i, 0)
+        assert reader("has_blocks", "r", [i]), i
+        writer("put_block", "r", -i, len(block(0)))  # it grows
+        assert reader("has_blocks", "r", [i, -i]), i
+        soon("its size", lambda: reader("size", "recalled"), 2 * len(block(0)))
+        writer("cut", "r", len(block(0)))
+        assert reader("has_blocks", "r", [i]), i
+    for host in a, b:
+        host("open", "p", "parts", os.O_RDWR)
+        host.begin("regions", "p", "ab".index("a" if host is a else "b"))
+    a.end(), b.end()
+    for host in a, b:
+        assert host("whole", "parts") == "".join(f"{i}".ljust(REGION) for i in range(REGIONS))
+    count(a, b, "loaded", "fcntl", LOADED_TURNS)
+    for i in range(20):
+        mover, other = (a, b) if i % 2 else (b, a)
+        mover("open", "n", f"name{i}", os.O_RDWR)
+        mover("put_block", "n", i, 0)
+        mover("rename", f"name{i}", "named")
+        soon("a renamed file", lambda: other("digest", "named"), hashlib.sha256(block(i)).hexdigest())
+        mover("close", "n")
+    for host in a, b:
+        failure, any_load = host("rest")
+        assert not failure and any_load, (failure, any_load)
+
+
 def drive(command):
     a, b = Host(command), Host(command)
     # open files of both: each write is seen by the other's next read
@@ -158,15 +289,7 @@ def drive(command):
         a("unlock", "f", how)
         assert b("lock", "f", how) and not a("lock", "f", how), how
         b("unlock", "f", how)
-        name = "counter-" + how
-        for host, who in (a, "a"), (b, "b"):
-            host.begin("count", name, how, who)
-        a.end(), b.end()
-        for host in a, b:
-            assert int(host("whole", name)) == 2 * TURNS, host("whole", name)
-            soon("the log's size", lambda: host("size", name + ".log"), 2 * TURNS * RECORD)
-        records = a("whole", name + ".log").splitlines()
-        assert sorted(r.strip() for r in records) == sorted(f"{w} {t}" for w in "ab" for t in range(TURNS))
+        count(a, b, "counter-" + how, how, TURNS)
     print("locks hold, and nothing that was done under one is lost")
     a("put", "old", "moved")
     soon("a new name", lambda: b("whole", "old"), "moved")
@@ -180,6 +303,8 @@ def drive(command):
     soon("a replaced name", lambda: a("whole", "new"), "over it")
     assert b("read", "o") == "moved"
     print("names follow")
+    under_load(a, b)
+    print("and all of it under load")
     end(a, b)
 
 
