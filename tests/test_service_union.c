@@ -77,6 +77,27 @@ static void copies_keep_what_the_file_has(void **state)
 	uw_sh("cmp %s/a/f %s/u/f", w.branches, w.branches);
 }
 
+static void a_link_that_is_refused_copies_nothing(void **state)
+{
+	struct union_world w;
+	struct ls_node *from, *root;
+	struct attr attr;
+
+	uw_fresh(&w, "echo x > a/f; ln a/f a/g; echo y > a/there; mkdir a/d");
+	uw_open(&w);
+	from = uw_at(&w, "f", &attr);
+	root = uw_at(&w, "", &attr);
+	assert_int_equal(ls_link(w.ls, uw_users[0], from, root, "there"), -EEXIST);
+	assert_int_equal(ls_getattr(w.ls, from, NULL, &attr), 0);
+	assert_int_equal(attr.nlink, 2); /* a copy would be a file of its own */
+	uw_sh("test ! -e %s/u/f", w.branches);
+	assert_int_equal(ls_link(w.ls, uw_users[0], from, root, "new"), 0);
+	ls_forget(w.ls, from, 1);
+	ls_forget(w.ls, root, 1);
+	uw_close(&w);
+	uw_sh("cmp %s/a/f %s/u/new", w.branches, w.branches);
+}
+
 static void chown_to_nobody_takes_the_set_id_bits(void **state)
 {
 	struct union_world w;
@@ -265,6 +286,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(open_files_follow_a_copy),
 	    cmocka_unit_test(copies_keep_what_the_file_has),
+	    cmocka_unit_test(a_link_that_is_refused_copies_nothing),
 	    cmocka_unit_test(chown_to_nobody_takes_the_set_id_bits),
 	    cmocka_unit_test(inode_numbers_are_unique_and_stay),
 	    cmocka_unit_test(a_removed_lower_directory_is_empty),

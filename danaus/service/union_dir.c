@@ -64,9 +64,9 @@ struct place {
 	char temp[UNION_TEMP_LEN];
 };
 
-/* dir's dir_lock is held for writing. */
-static int place_begin(struct union_fs *fs, const struct cred *cred, struct unode *dir,
-		       const char *name, struct place *ret)
+/* Whether cred may make that name, which is not there. dir's dir_lock is held. */
+static int may_make(struct union_fs *fs, const struct cred *cred, struct unode *dir,
+		    const char *name, bool *ret_whiteout)
 {
 	struct found found;
 	int r = union_check_name(fs, dir, name);
@@ -78,12 +78,23 @@ static int place_begin(struct union_fs *fs, const struct cred *cred, struct unod
 		union_found_done(fs, &found);
 		return -EEXIST;
 	}
-	if (r == -ENOENT)
-		r = may_add(fs, cred, dir);
+	if (r != -ENOENT)
+		return r;
+	*ret_whiteout = found.whiteout;
+	return may_add(fs, cred, dir);
+}
+
+/* dir's dir_lock is held for writing. */
+static int place_begin(struct union_fs *fs, const struct cred *cred, struct unode *dir,
+		       const char *name, struct place *ret)
+{
+	bool whiteout;
+	int r = may_make(fs, cred, dir, name, &whiteout);
+
 	if (r < 0)
 		return r;
 	ret->twin = NULL;
-	if (found.whiteout) {
+	if (whiteout) {
 		r = union_work_twin(fs, dir, ret->temp, &ret->twin);
 		if (r < 0)
 			return r;
@@ -300,15 +311,24 @@ int union_link(struct libservice *ls, const struct cred *cred, struct ls_node *n
 	struct union_fs *fs = union_of(ls);
 	struct unode *n = unode_of(node), *dir = unode_of(dir_node);
 	struct place place;
+	bool whiteout;
 	int r;
 
 	if (atomic_load(&n->deleted) && !atomic_load(&n->upper))
 		return -ENOENT;
 	r = prepare_dir(fs, cred, dir);
-	if (!r && atomic_load(&dir->upper) && n->type != S_IFDIR)
-		r = union_copy_up(fs, n);
 	if (r < 0)
 		return r;
+	if (atomic_load(&dir->upper) && n->type != S_IFDIR) {
+		/* What is refused copies nothing. */
+		pthread_rwlock_rdlock(&dir->dir_lock);
+		r = may_make(fs, cred, dir, name, &whiteout);
+		pthread_rwlock_unlock(&dir->dir_lock);
+		if (!r)
+			r = union_copy_up(fs, n);
+		if (r < 0)
+			return r;
+	}
 	pthread_rwlock_wrlock(&dir->dir_lock);
 	r = place_begin(fs, cred, dir, name, &place);
 	if (!r) {
