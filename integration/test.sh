@@ -75,7 +75,13 @@ units() { # NAME DIR MULTIPLIER [SUITE]: in a sandbox, whose watchdog ends what 
 	DANAUS_HYBRID=1 SANDBOX_SECONDS=$((300 * $3)) sandbox "$1" \
 		meson test -C "$2" --no-rebuild --suite unit ${4:+--suite $4} --print-errorlogs --timeout-multiplier "$3"
 }
-step_unit() { units unit "$work/build" 1 service; }
+seeds() { # TEST NUMBER: what compares random operations, with more seeds than for every change
+	[ "$DANAUS_NIGHTLY" = 1 ] || return 0
+	DANAUS_SEEDS=$2 DANAUS_HYBRID=1 SANDBOX_SECONDS=1800 sandbox seeds "$work/build/tests/test_$1"
+}
+step_unit() {
+	units unit "$work/build" 1 service && seeds service_union_overlay 3000 && seeds service_vfs_random 300
+}
 sanitized() { # NAME OPTIONS: builds and runs the units
 	local name=$1 dir=$work/build-$1; shift
 	[ -d "$dir" ] || meson setup "$dir" "$SRC" -Db_lundef=false -Dbuildtype=debug -Doptimization=1 "$@" || return
@@ -110,8 +116,8 @@ step_fuzz() {
 	# From nothing but the kept corpus and with a fixed seed: a change is judged by much the same inputs.
 	local f running=0 code=0
 	rm -rf "$work/corpus" "$work"/logs/*-{crash,leak,timeout,oom,slow-unit}-*
-	for f in "$work"/build-fuzz/tests/fuzz_*; do
-		[ -f "$f" ] && [ -x "$f" ] || continue
+	for f in "$SRC"/tests/fuzz/fuzz_*.c; do
+		f=${f##*/} f=$work/build-fuzz/tests/${f%.c}
 		[ $running -lt 2 ] || { wait -n || code=1; running=$((running - 1)); }
 		fuzz_one "$f" & running=$((running + 1))
 	done

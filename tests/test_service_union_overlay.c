@@ -113,7 +113,7 @@ static void one_seed(unsigned seed)
 static void does_what_overlayfs_does(void **state)
 {
 	const char *seeds = getenv("DANAUS_SEEDS"), *first = getenv("DANAUS_SEED");
-	unsigned n = seeds ? atoi(seeds) : 10, from = first ? atoi(first) : 1;
+	unsigned n = seeds ? atoi(seeds) : 30, from = first ? atoi(first) : 1;
 
 	for (unsigned seed = from; seed < from + n; seed++)
 		one_seed(seed);

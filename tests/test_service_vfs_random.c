@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The same random operations on a volume and on a plain directory, with the same identities: the
- * same results and the same trees. */
+ * same results and the same trees (DANAUS_SEEDS=N for more seeds). */
 #include "danaus/service/local_node.h"
 #include "tests/lib/vfs_env.h"
 
@@ -578,14 +578,15 @@ static void run(unsigned seed, const char *spec)
 
 static void like_a_directory(const char *spec)
 {
-	const char *one = getenv("DANAUS_SEED");
+	const char *one = getenv("DANAUS_SEED"), *seeds = getenv("DANAUS_SEEDS");
+	unsigned n = seeds ? atoi(seeds) : SEEDS;
 	unsigned before = env_count_fds();
 
 	if (one) {
 		run(atoi(one), spec);
 		return;
 	}
-	for (unsigned seed = 1; seed <= SEEDS; seed++) {
+	for (unsigned seed = 1; seed <= n; seed++) {
 		print_message("seed %u\n", seed);
 		run(seed, spec);
 	}
