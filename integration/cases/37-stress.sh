@@ -8,4 +8,3 @@ stressors="access chdir chmod copy-file dentry dir dup fallocate fcntl file-ioct
 	getdent hdd iomix link lockf lockofd mknod open readahead rename revio seek sync-file symlink touch utime xattr"
 STRESS_SECONDS=1; [ "$DANAUS_NIGHTLY" = 0 ] || STRESS_SECONDS=15
 program_stress "$(echo $stressors)" /dev/null -v "$(new_dir data):/data"
-at_least "stressors that ran" "$(grep -c '^ok' "$CASE_DIR/stress.danaus")" 15
