@@ -31,6 +31,9 @@ for engine in psync pvsync mmap; do
 		--minimal 2>&1) || { echo "$out"; fail "fio, $engine"; }
 done
 
+data=$(new_dir large)
+program_large "$data" --annotation "danaus.mount=/data=cache:[local:$data]"
+
 # Two containers of a pool, one dynamic and one static, on one source: what one writes, the other
 # reads at once, over a file that both keep open.
 data=$(new_dir pool)

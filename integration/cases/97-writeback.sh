@@ -42,6 +42,9 @@ for engine in psync mmap; do
 		--minimal 2>&1) || { echo "$out"; fail "fio, $engine"; }
 done
 
+data=$(new_dir large)
+program_large "$data" --annotation "$(mount_of "$data")"
+
 # What the container saw is what the host has after it.
 data=$(new_dir tree)
 sums='cd /data && find . -type f | LC_ALL=C sort | xargs sha256sum && find . -type f -printf "%P %s %m %T@\n" | LC_ALL=C sort'

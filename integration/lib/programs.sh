@@ -98,6 +98,18 @@ program_stress() { # STRESSORS EXPECTED
 	[ -z "$new" ] || { cat "$CASE_DIR/stress.danaus"; fail "does not pass on the Danaus volume only: $new"; }
 }
 
+# A cache that is larger than the container's memory: the kernel ends somebody, or nobody; what was synced
+# is there, the program was told, and the next container starts. DIR: what is below the cache
+program_large() { # DIR
+	local dir=$1 code=0; shift
+	run --memory 60m --annotation danaus.cache=1g "$@" -v "$guest/large.py:/large.py:ro" $IMAGE_FULL \
+		python3 /large.py write /data > "$CASE_DIR/large.out" 2>&1 || code=$?
+	has "how it ended: $code" "$code $(tail -n 1 "$CASE_DIR/large.out")" '^0 all read$|^1 OSError: \[Errno (5|107)\]|^137 '
+	say "more than its memory: $code $(tail -n 1 "$CASE_DIR/large.out")"
+	prints "what was synced" ' files are there$' python3 "$guest/large.py" check "$dir" < "$CASE_DIR/large.out"
+	eq "the next container" "$(run "$@" $IMAGE_SMALL sh -c 'head -c 4194304 /data/f3 | tr -d "\003" | wc -c')" 0
+}
+
 # All of them, shorter; what needs a directory of its own belongs to it. NOT_PYTHON and NOT_STRESS are
 # files of what the storage does not do.
 program_all() {
