@@ -30,6 +30,13 @@ def writer(number, pipe):
         os.write(pipe, b"%d %d\n" % (number, n + 5))
 
 
+def kill(pid):
+    """Only a writer that is killed ends."""
+    os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    assert os.WIFSIGNALED(status), f"a writer ended by itself: {os.waitstatus_to_exitcode(status)}"
+
+
 db = connect()
 mode = db.execute("pragma journal_mode").fetchone()[0]
 assert mode == "wal", mode
@@ -51,12 +58,10 @@ while time.monotonic() < end:
             children[number] = pid
     time.sleep(random.random() * 0.4)
     victim = random.choice(list(children))
-    os.kill(children[victim], signal.SIGKILL)
-    os.waitpid(children.pop(victim), 0)
+    kill(children.pop(victim))
     kills += 1
 for pid in children.values():
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    kill(pid)
 os.close(send)
 committed = {}
 with os.fdopen(receive) as f:
