@@ -12,8 +12,11 @@ until_true "the probes' end" 60 sh -c "podman logs doors 2>&1 | grep -Eq 'all ag
 out=$(pod logs doors 2>&1)
 say "$out"
 has "the probes" "$out" '^all agree$'
-w() { awk -v k="$1" '$1 == "writes" && $2 == k { print $3 }' <<<"$out"; }
-eq "writes at the shared-memory door" "$(ops doors shm write)" $(($(w glibc) + $(w musl)))
-eq "writes at the notify door" "$(ops doors notify write)" $(($(w static) + $(w go)))
-eq "writes through the kernel" "$(ops doors fuse write)" 0
+did() { awk -v k="$1" -v op="$2" '$1 == "did" && k ~ $2 && $3 == op { n += $4 } END { print n + 0 }' <<<"$out"; }
+for op in write setattr make unlink lock rename link; do
+	at_least "$op of a static program" "$(did static $op)" 1
+	eq "$op at the shared-memory door" "$(ops doors shm $op)" "$(did 'glibc musl' $op)"
+	eq "$op at the notify door" "$(ops doors notify $op)" "$(did 'static go' $op)"
+	eq "$op through the kernel" "$(ops doors fuse $op)" 0
+done
 eq "the host's view" "$(stat -c %s "$data/many")" "$(pod exec doors stat -c %s /data/many)"

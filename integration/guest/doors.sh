@@ -1,20 +1,34 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # In the container: drives the four probes on /data at the same time and compares what each sees.
-# Itself it never touches /data. Prints "writes KIND COUNT" at the end.
+# Itself it never touches /data. Prints "did KIND OPERATION COUNT" at the end: what the service must have
+# served as often.
 set -euo pipefail
 kinds="glibc musl static go"
-declare -A in out writes
+declare -A in out did
 for k in $kinds; do
 	mkfifo "/tmp/$k.in" "/tmp/$k.out"
 	"/probes/probe-$k" < "/tmp/$k.in" > "/tmp/$k.out" &
 	exec {i}> "/tmp/$k.in" {o}< "/tmp/$k.out"
-	in[$k]=$i out[$k]=$o writes[$k]=0
+	in[$k]=$i out[$k]=$o
 done
 
+note() { # KIND COMMAND
+	local op=
+	case $2 in
+	pwrite* | append*) op=write ;;
+	truncate*) op=setattr ;;
+	mkdir* | symlink*) op=make ;;
+	unlink* | rmdir*) op=unlink ;;
+	lock* | unlock*) op=lock ;;
+	rename*) op=rename ;;
+	link*) op=link ;;
+	esac
+	[ -z "$op" ] || did["$1 $op"]=$((${did["$1 $op"]:-0} + 1))
+}
 tell() { # KIND COMMAND: the answer
+	note "$1" "$2"
 	echo "$2" >&"${in[$1]}"
-	case $2 in pwrite* | append*) writes[$1]=$((writes[$1] + 1)) ;; esac
 	read -r -t 30 reply <&"${out[$1]}" || { echo "$1 does not answer to: $2"; exit 1; }
 }
 expect() { # KIND COMMAND ANSWER
@@ -97,10 +111,12 @@ done
 echo "== all at once"
 count=100
 for i in $(seq $count); do
-	for k in $kinds; do echo "append /data/many $k-$i," >&"${in[$k]}"; done
+	for k in $kinds; do
+		note "$k" append
+		echo "append /data/many $k-$i," >&"${in[$k]}"
+	done
 done
 for k in $kinds; do
-	writes[$k]=$((writes[$k] + count))
 	for i in $(seq $count); do
 		want=$((${#k} + ${#i} + 2))
 		read -r -t 60 reply <&"${out[$k]}"
@@ -111,7 +127,7 @@ total=0
 for k in $kinds; do for i in $(seq $count); do total=$((total + ${#k} + ${#i} + 2)); done; done
 all "stat /data/many" "$total 1"
 
-for k in $kinds; do echo "writes $k ${writes[$k]}"; done
+for d in "${!did[@]}"; do echo "did $d ${did[$d]}"; done
 if [ "${1:-}" = map ]; then
 	echo "== shared mappings"
 	expect glibc "truncate 0" ok
