@@ -6,12 +6,20 @@
 
 check='echo w > /data/f-$$ && cat /data/f-$$ && [ "$(stat -c %u:%g /data/f-$$)" = "$(id -u):$(id -g)" ] &&
 	rm /data/f-$$ && ls /data | wc -l'
-try() { # NAME OPTIONS...: on both images
-	local name=$1 data i; shift
+try() { # NAME OPTIONS...: on both images, each by the door that is meant for it
+	local name=$1 data i door got line program; shift
 	for i in $IMAGE_SMALL $IMAGE_FULL; do
 		data=$(new_dir "o-$name")
 		chmod 777 "$data"
-		eq "$name, ${i##*-}" "$(run -v "$data:/data" "$@" "$i" sh -c "$check" 2>&1 | tr '\n' ' ')" "w 0 "
+		coproc { run -i -v "$data:/data" "$@" "$i" sh -c "$check; read -r _" 2>&1; }
+		program=$COPROC_PID got=
+		while [[ $got != *' '*' ' ]] && read -r -t 30 line <&"${COPROC[0]}"; do got+="$line "; done
+		eq "$name, ${i##*-}" "$got" "w 0 "
+		[ "$i" = $IMAGE_SMALL ] && door=notify || door=shm
+		at_least "$name, ${i##*-}: opened and unlinked by $door" "$(danausctl stats --json |
+			jq "[.. | objects | .$door? // empty | .open.count, .unlink.count] | min")" 1
+		echo >&"${COPROC[1]}"
+		wait "$program"
 	done
 }
 try plain
@@ -27,6 +35,13 @@ try privileged --privileged
 try pid-host --pid=host
 try uidmap --uidmap 0:100000:65536 --gidmap 0:100000:65536
 try uidmap-user --uidmap 0:100000:65536 --gidmap 0:100000:65536 --user 1000
+for f in subuid subgid; do
+	echo containers:200000:100000 > "$CASE_DIR/$f"
+	mount --bind "$CASE_DIR/$f" /etc/$f
+done
+case_cleanup() { umount /etc/subuid /etc/subgid; }
+try userns-auto --userns=auto
+try userns-auto-user --userns=auto:size=70000 --user 1000
 try memory --memory 128m --cpus 1
 try workdir --workdir /data
 try entrypoint --entrypoint '["sh", "-c", "exec \"$@\"", "x"]'
@@ -59,7 +74,8 @@ out=$(run -v "$b:/data/sub" -v "$a:/data" $IMAGE_SMALL sh -c 'ls /data; cat /dat
 eq "nested, static" "$out" "sub in-b "
 
 echo single > "$CASE_DIR/file"
-eq "a single file" "$(run -v "$CASE_DIR/file:/etc/single" -v "$b:/data" $IMAGE_FULL cat /etc/single)" single
+has "a single file is left alone" "$(run -v "$CASE_DIR/file:/etc/single" -v "$b:/data" $IMAGE_FULL \
+	sh -c 'cat /etc/single; grep -c " /etc/single fuse" /proc/mounts; grep -c " /data fuse" /proc/mounts' | tr '\n' ' ')" '^single 0 1 $'
 
 up again -v "$b:/data" $IMAGE_FULL sh -c 'echo run >> /data/runs; exec sleep 1000'
 until_true "the first start" 10 test -s "$b/runs"
@@ -81,7 +97,9 @@ for _ in 1 2 3; do
 done
 down again
 
-pod pod create --name p --share '' --cgroup-parent "$CASE_CGROUP" --infra=false > /dev/null
-p=$(new_dir p)
-eq "in a pod" "$(run --pod p --cgroup-parent '' -v "$p:/data" $IMAGE_FULL sh -c 'echo p > /data/p; cat /data/p')" p
-pod pod rm -f p > /dev/null
+pod pod create --name p --share ipc,uts,pid --cgroup-parent "$CASE_CGROUP" --infra-image $IMAGE_SMALL \
+	--infra-command 'sleep 1000' > /dev/null
+try pod --pod p --cgroup-parent ''
+pod pod kill -s KILL p > /dev/null
+pod pod rm -f -t 0 p > /dev/null
+find /sys/fs/cgroup/ -mindepth 2 -depth -type d -path "*$CASE_CGROUP/*" -delete # podman 4 leaves the pod's
