@@ -13,6 +13,10 @@ same() { # NAME OPTIONS...
 		> "$CASE_DIR/$name.plain" 2>&1 || true
 	run "$@" -v "$data:/data" -v "$LIB/../guest/identity.sh:/identity.sh:ro" $IMAGE_FULL sh /identity.sh a "b c" \
 		> "$CASE_DIR/$name.danaus" 2>&1 || true
+	compare "$name"
+}
+compare() { # NAME
+	local name=$1
 	at_least "$name: lines" "$(wc -l < "$CASE_DIR/$name.plain")" 50
 	# shellcheck disable=SC2016
 	tr -d '\r' < "$CASE_DIR/$name.plain" | awk '/^Seccomp:\t/ { $0 = "Seccomp:\t2" } /^Seccomp_filters:\t/ { $0 = "Seccomp_filters:\t" $2 + 1 } { print }' \
@@ -36,6 +40,19 @@ same env --env A=b --env 'LD_LIBRARY_PATH=/x' --umask 0077 --workdir /data
 same uidmap --uidmap 0:100000:65536 --gidmap 0:100000:65536
 same init --init
 same tty -t
+
+# What is exec'ed, by danaus-runtime, which edits it as well
+for kind in plain danaus; do
+	[ $kind = plain ] && start=(plain -d) || start=(run -d)
+	RUNTIME=/usr/local/bin/danaus-runtime "${start[@]}" --name $kind -v "$data:/data" \
+		-v "$LIB/../guest/identity.sh:/identity.sh:ro" $IMAGE_FULL sleep 1000 > /dev/null
+	for options in "" "--user 1000:1001" "--privileged --env A=b --workdir /data"; do
+		# shellcheck disable=SC2086
+		pod exec $options $kind sh /identity.sh a "b c" > "$CASE_DIR/exec${options// /-}.$kind" 2>&1 || true
+	done
+done
+for file in "$CASE_DIR"/exec*.plain; do compare "$(basename "$file" .plain)"; done
+down plain danaus
 
 jq '.syscalls += [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99}] |
 	.syscalls |= map(if .action == "SCMP_ACT_ALLOW" then .names -= ["mkdir", "mkdirat"] else . end)' \
