@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+# danausctl check says what to do, configure does it and takes it back. Each program has a man page.
+# image: small
+. "$LIB/case.sh"
+files() { find /etc -xdev -type f -exec sha256sum {} + | LC_ALL=C sort; }
+files > "$CASE_DIR/before"
+refuses "check, before podman knows the hook" '^podman +FAILED .*danausctl configure --runtime=podman' danausctl check
+danausctl configure --runtime=podman --dry-run > /dev/null
+diff "$CASE_DIR/before" <(files)
+prints "configure" '^write /etc/containers' danausctl configure --runtime=podman
+prints "again" 'nothing to do' danausctl configure --runtime=podman
+out=$(danausctl check)
+for what in root kernel seccomp fuse paths fanotify cgroups 'open files' installation configuration runtime podman containerd; do
+	has "check" "$out" "^$what +ok "
+done
+prints "configure --remove" '^remove /etc/containers' danausctl configure --runtime=podman --remove
+diff "$CASE_DIR/before" <(files)
+
+mount --bind /dev/fuse /dev/fuse
+mount -o remount,bind,nodev /dev/fuse
+case_cleanup() { umount /dev/fuse; }
+refuses "check, without FUSE" '^fuse +FAILED .*modprobe fuse' danausctl check
+
+for program in /usr/local/bin/danaus* /usr/local/bin/containerd-shim-danaus* /usr/local/libexec/danaus/danaus*; do
+	compgen -G "/usr/local/share/man/man?/${program##*/}.*" > /dev/null || fail "$program has no man page"
+done
