@@ -284,7 +284,8 @@ int face_start(struct container *container, struct volume *volume, int *ret_moun
 	}
 	dev_fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (dev_fuse < 0) {
-		r = err_set(err, -errno, "kernel face: /dev/fuse: %s", strerror(errno));
+		r = err_set(err, -errno, "kernel face: /dev/fuse: %s; modprobe fuse",
+			    strerror(errno));
 		face_free(face);
 		return r;
 	}
