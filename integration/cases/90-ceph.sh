@@ -17,6 +17,17 @@ git init -q r; cd r; for i in $(seq 30); do echo $i > f$i; done; git add .; git 
 git clone -q /data/r /data/c; git gc -q; git fsck --strict --no-progress; cd ..; rm -rf r c; echo fine
 G
 
+# A named file system, snapshots, a quota as the size
+up named --annotation 'danaus.mount=/data=ceph:cephfs:/tenants/a;id=tenant-a' $IMAGE_FULL sleep 1000
+has "danausctl list" "$(danausctl list)" '/data = ceph:cephfs:/tenants/a'
+out=$(pod exec named sh -c 'cd /data; mkdir .snap/s; echo new > g; cat .snap/s/g g; echo x 2>&1 > .snap/s/g; rm .snap/s/g 2>&1
+	mkdir q; setfattr -n ceph.quota.max_bytes -v 12582912 q; echo st > g; rmdir .snap/s; ls .snap | wc -l' 2>&1 || true)
+eq "what is read of a snapshot" "$(head -n 2 <<<"$out" | tr '\n' ' ')" "st new "
+eq "what may be done to one" "$(grep -c 'Read-only file system' <<<"$out")" 2
+eq "snapshots that are left" "$(tail -n 1 <<<"$out")" 0
+eq "a directory of one file system under a quota" "$(on_ceph ceph:/tenants/a/q $IMAGE_FULL df --output=size -B1 /data | tail -n 1 | tr -d ' ')" 12582912
+down named
+
 refused() { # WHAT PATTERN ANNOTATION...
 	local what=$1 pattern=$2 out; shift 2
 	if out=$(run "$@" $IMAGE_SMALL true 2>&1); then fail "$what: it started"; return; fi
