@@ -5,11 +5,13 @@
 #define EXPORT __attribute__((visibility("default")))
 
 #define CALL(type, name, parameters, value)  EXPORT type name parameters;
+#define POINT				     CALL
 #define PLAIN(type, name, parameters, value) EXPORT type name parameters;
 #define ALSO(name, of)
 #define OWN(name)
 #include "preload/interpose.def"
 #undef CALL
+#undef POINT
 #undef PLAIN
 #undef ALSO
 
@@ -18,6 +20,7 @@
 	{                                                                                          \
 		return (type)edge(value);                                                          \
 	}
+#define POINT(type, name, parameters, value) CALL(type, name, parameters, (cancel_point(), value))
 #define PLAIN(type, name, parameters, value)                                                       \
 	type name parameters                                                                       \
 	{                                                                                          \

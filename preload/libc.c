@@ -164,3 +164,21 @@ void *libc_find(void *_Atomic *slot, const char *name)
 	atomic_store_explicit(slot, found, memory_order_relaxed);
 	return found;
 }
+
+static void never(void)
+{
+}
+
+void libc_testcancel(void)
+{
+	static void *_Atomic slot;
+	void *found = atomic_load_explicit(&slot, memory_order_relaxed);
+
+	if (unlikely(!found)) {
+		found = look_up("pthread_testcancel");
+		if (!found) /* a program without threads */
+			found = (void *)never;
+		atomic_store_explicit(&slot, found, memory_order_relaxed);
+	}
+	((void (*)(void))found)();
+}

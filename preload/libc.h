@@ -10,6 +10,9 @@ extern int *__errno_location(void);
  * ENOSYS where this libc has none. */
 void *libc_find(void *_Atomic *slot, const char *name);
 
+/* pthread_testcancel(3), where this libc has it. */
+void libc_testcancel(void);
+
 #define LIBC(ret_type, name)                                                                       \
 	({                                                                                         \
 		static void *_Atomic slot_;                                                        \

@@ -15,6 +15,14 @@ int file_do(struct ofile *file, const struct path_args *args);
 /* For an operation on a path that only fails or not: PATH_KERNEL as path_run(). */
 int path_do(struct target *target, const struct path_args *args);
 
+/* Libc's calls are cancellation points, ours are not: a thread that was cancelled ends here, before
+ * it holds anything of ours. One that waits already, for a lock, gets it first. */
+static inline void cancel_point(void)
+{
+	if (root.fds && !thread.vfork_child)
+		libc_testcancel();
+}
+
 /* Descriptor calls: `ours` (an expression over f) when the descriptor is ours, else `theirs`. */
 #define FD_CALL(fd, ours, theirs)                                                                  \
 	({                                                                                         \

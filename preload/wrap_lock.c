@@ -79,5 +79,7 @@ static long lockf_kernel(int fd, int cmd, long len_bytes)
 
 long do_lockf(int fd, int cmd, long len_bytes)
 {
+	if (cmd == F_LOCK_)
+		cancel_point();
 	return FD_CALL(fd, lock_section(f, cmd, len_bytes), lockf_kernel(fd, cmd, len_bytes));
 }

@@ -241,6 +241,8 @@ static long fcntl_kernel(int fd, int cmd, unsigned long arg)
 
 long do_fcntl(int fd, int cmd, unsigned long arg)
 {
+	if (cmd == F_SETLKW || cmd == F_OFD_SETLKW)
+		cancel_point();
 	return FD_CALL(fd, fcntl_file(f, fd, cmd, arg), fcntl_kernel(fd, cmd, arg));
 }
 

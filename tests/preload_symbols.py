@@ -12,7 +12,7 @@ import sys
 
 root, library = sys.argv[1:]
 intercepted = re.findall(
-    r"^(?:(?:CALL|PLAIN)\([^,]*, *|(?:ALSO|OWN)\()(\w+)", open(f"{root}/preload/interpose.def").read(), re.M
+    r"^(?:(?:CALL|POINT|PLAIN)\([^,]*, *|(?:ALSO|OWN)\()(\w+)", open(f"{root}/preload/interpose.def").read(), re.M
 )
 passed_text = open(f"{root}/preload/passed.def").read()
 passed = re.findall(r"^PASSED\((\w+), (\w+)\)$", passed_text, re.M)
