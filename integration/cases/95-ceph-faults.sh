@@ -31,9 +31,14 @@ goes_on "OSD killed"
 ceph_signal STOP; sleep "$pause"; ceph_signal CONT
 goes_on "all paused for $pause s"
 eq "errors of what is only late" "$(errors)" 0
+pod exec w python3 /faults.py hold /data > "$CASE_DIR/held" &
+until_true "a file with bytes that are not synced" 30 grep -q holds "$CASE_DIR/held"
 ceph tell mds.0 client evict > /dev/null 2>&1
 goes_on "blocklisted"
 until_true "the service has seen it" 60 sh -c "grep -q 'mounted it anew' /run/danaus/pools/*/log"
+pod exec w touch /tmp/cut-off
+wait $!
+eq "what its holder was told" "$(tail -n 1 "$CASE_DIR/held")" "EIO ok ok kept"
 pod exec w touch /tmp/stop
 until_true "its end" 60 sh -c "podman logs w 2> /dev/null | grep -qx stopped"
 pod logs w > "$CASE_DIR/acks" 2> /dev/null

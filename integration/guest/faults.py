@@ -4,6 +4,8 @@
 faults.py write DIR: until /tmp/stop is there: files of the next generation, each written beside its
 name, synced and renamed; an append of a record to a log, synced. "ack NAME GENERATION" when a program
 may rely on it, "error NAME ERRNO" when it was told that it may not.
+faults.py hold DIR: writes to a file without fsync, waits for /tmp/cut-off, and tells what the next two
+fsyncs and the close say, and what is read after a write and an fsync that went well.
 faults.py check DIR < what write printed: everything acknowledged is there, every byte is right."""
 import errno
 import hashlib
@@ -70,6 +72,27 @@ def write():
     say("stopped")
 
 
+def told(act):
+    try:
+        act()
+        return "ok"
+    except OSError as e:
+        return errno.errorcode[e.errno]
+
+
+def hold():
+    path = os.path.join(directory, "held")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    os.pwrite(fd, b"lost", 0)
+    say("holds")
+    while not os.path.exists("/tmp/cut-off"):
+        time.sleep(0.1)
+    answers = [told(lambda: os.fsync(fd)), told(lambda: os.fsync(fd))]
+    os.pwrite(fd, b"kept", 0)
+    os.fsync(fd)
+    say(*answers, told(lambda: os.close(fd)), open(path).read())
+
+
 def check():
     acked, records = {}, []
     for line in sys.stdin:
@@ -103,4 +126,4 @@ def check():
     print(f"{len(records)} records, all there")
 
 
-write() if mode == "write" else check()
+{"write": write, "hold": hold, "check": check}[mode]()
