@@ -2,7 +2,7 @@
 # A cache over CephFS and over a union on it: real programs, dynamic and static; and two services as
 # two hosts, of which each sees at open what the other has written.
 # image: full small
-# seconds: 300
+# seconds: 400
 . "$LIB/case.sh"
 . "$LIB/ceph.sh"
 . "$LIB/programs.sh"
@@ -30,6 +30,21 @@ eq "the lower branch" "$(cat "$lower/d/f")" base
 for source in ceph:/tenants/a/d1 "union:[ceph:/tenants/a/d2;rw][ceph:/base;ro]" \
 	"cache:[union:[ceph:/tenants/a/d3;rw][ceph:/base;ro]]"; do
 	program_doors --annotation "danaus.mount=/data=$source;id=tenant-a"
+done
+
+# At night all that 93 runs
+ceph_dirs /tenants/a/p1 /tenants/a/p2
+for source in "cache:[ceph:/tenants/a/p1]" "cache:[union:[ceph:/tenants/a/p2;rw][ceph:/base;ro]]"; do
+	volume=(--annotation "danaus.mount=/data=$source;id=tenant-a")
+	if [ "$DANAUS_NIGHTLY" = 1 ]; then ceph_programs "$source"; continue; fi
+	program_sqlite 2 "${volume[@]}"
+	FIO_ENGINES=psync program_fio "${volume[@]}"
+	if [[ $source == *union* ]]; then
+		program_git "${volume[@]}"
+	else
+		run "${volume[@]}" $IMAGE_SMALL chown 101:101 /data
+		program_postgres 2 "${volume[@]}"
+	fi
 done
 
 for i in h1 h2; do
