@@ -56,8 +56,11 @@ while read -r step file expression; do
 	elif grep -q 'FAIL  build\|^FAILED: \|ninja: build stopped' "$dir/log"; then
 		echo "BROKEN $step: does not build"
 		green+=("$step")
+	elif grep -q 'ran out of its time' "$dir/log"; then
+		echo "LATE   $step: red by its time alone"
+		green+=("$step")
 	else
-		echo "red    $step: $(grep -m 1 -E '^ *(FAIL: |\[ *FAILED)|not ok|Fail: |: failed: ' "$dir/log" | cut -c1-120)"
+		echo "red    $step: $(grep -m 1 -E '^ *(FAIL: |\[ *FAILED)|not ok|^Fail: +[1-9]|: failed: ' "$dir/log" | cut -c1-120)"
 	fi
 	cat "$SRC/$file" > "$dir/src/$file"
 done < "$SRC/integration/mutations"
