@@ -289,8 +289,8 @@ int service_ask(struct service *s, const json_t *request, unsigned timeout_s, js
 	return 0;
 }
 
-/* A service that was one container's alone is about to end by itself, and who waits for that (poststop)
- * needs the directory. */
+/* A service that was one container's alone is about to end by itself, and who waits for that
+ * (poststop) needs the directory. */
 static bool is_left(const char *pool, const char *name)
 {
 	struct service *s;

@@ -35,6 +35,7 @@ int rundir_remove(const char *dir);
 
 /* Removes from containers ("/run/danaus/containers") what belongs to no living process: such
  * directories stay when a runtime fails before or after its hooks. pool: only what is of that one;
- * NULL: all. is_left (may be NULL) is asked about the pool and the name of each; it may take long. */
+ * NULL: all. is_left (may be NULL) is asked about the pool and the name of each; it may take long.
+ */
 void rundir_sweep(const char *containers, const char *pool,
 		  bool (*is_left)(const char *pool, const char *name));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guard of a service that is a process of this test: over pipes instead of fusectl's files, and for
- * a program under a filter that notifies two calls, mkdirat() and pread(). */
+/* The guard of a service that is a process of this test: over pipes instead of fusectl's files, and
+ * for a program under a filter that notifies two calls, mkdirat() and pread(). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -52,7 +52,8 @@ static void tell(int guard, uint32_t connection, int fd)
 		_exit(1);
 }
 
-/* A service with two faces, of which the first has ended. Its first thread goes on as told by to. */
+/* A service with two faces, of which the first has ended. Its first thread goes on as told by to.
+ */
 static pid_t service(const int abort_fds[2], int from, int to)
 {
 	pid_t pid = fork();
@@ -146,17 +147,18 @@ static int load_filter(void)
 	struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
 
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-			    SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
-			    &program);
+	return (int)syscall(
+	    SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+	    SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &program);
 }
 
 static int call(char which)
 {
 	char byte;
-	long r = which == 'p'	? mkdirat(AT_FDCWD, "made", 0700) /* a path */
-		 : which == 'a' ? mkdirat(ANCHOR, "made", 0700)	  /* from a directory of the service's */
-		 : which == 'o' ? mkdirat(KERNEL, "made", 0700)	  /* from one that is none */
+	long r = which == 'p' ? mkdirat(AT_FDCWD, "made", 0700) /* a path */
+		 : which == 'a'
+		     ? mkdirat(ANCHOR, "made", 0700) /* from a directory of the service's */
+		 : which == 'o' ? mkdirat(KERNEL, "made", 0700) /* from one that is none */
 		 : which == 'r' ? pread(ANCHOR, &byte, 1, 0)
 				: pread(KERNEL, &byte, 1, 0);
 

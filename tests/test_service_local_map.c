@@ -252,9 +252,8 @@ static void a_file_that_grows_meanwhile_has_it(void **state)
 	atomic_init(&g.ended, 0);
 	assert_int_equal(pthread_create(&thread, NULL, grower, &g), 0);
 	for (int i = 1; i <= GROWS; i++) {
-		assert_int_equal(ls_setattr(g.w.ls, g.w.su, g.w.node, g.w.file, ATTR_SIZE, &shorter,
-					    &attr),
-				 0);
+		assert_int_equal(
+		    ls_setattr(g.w.ls, g.w.su, g.w.node, g.w.file, ATTR_SIZE, &shorter, &attr), 0);
 		/* the tick's write(2) */
 		assert_int_equal(put(&g.w, "0123456789", 10, 0), 10);
 		atomic_store(&g.begun, i);

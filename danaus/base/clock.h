@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The time that passes, as coarse as the kernel's tick, for what is kept for a while. Any thread. */
+/* The time that passes, as coarse as the kernel's tick, for what is kept for a while. Any thread.
+ */
 #pragma once
 
 #include <stdint.h>

@@ -69,7 +69,7 @@ static int identify(struct face_call *call)
 	return 0;
 }
 
-bool call_again(struct face_call *call, int64_t result)
+bool face_call_again(struct face_call *call, int64_t result)
 {
 	struct cred *cred;
 	bool changed;
@@ -86,8 +86,8 @@ bool call_again(struct face_call *call, int64_t result)
 	return changed;
 }
 
-int call_begin_raw(struct face_call *call, struct face_mount *face, pid_t tid, uid_t uid, gid_t gid,
-		   mode_t umask, unsigned op, enum face_as as, uint64_t ino)
+int face_call_begin_raw(struct face_call *call, struct face_mount *face, pid_t tid, uid_t uid,
+			gid_t gid, mode_t umask, unsigned op, enum face_as as, uint64_t ino)
 {
 	int r = 0;
 
@@ -112,18 +112,19 @@ int call_begin_raw(struct face_call *call, struct face_mount *face, pid_t tid, u
 	return r == -ESRCH || r == -EPROTO || r == -ENOENT ? -EACCES : r;
 }
 
-int call_begin(struct face_call *call, fuse_req_t req, unsigned op, enum face_as as, fuse_ino_t ino)
+int face_call_begin(struct face_call *call, fuse_req_t req, unsigned op, enum face_as as,
+		    fuse_ino_t ino)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	int r;
 
-	r = call_begin_raw(call, fuse_req_userdata(req), ctx->pid, ctx->uid, ctx->gid, ctx->umask,
-			   op, as, ino);
+	r = face_call_begin_raw(call, fuse_req_userdata(req), ctx->pid, ctx->uid, ctx->gid,
+				ctx->umask, op, as, ino);
 	call->req = req;
 	return r;
 }
 
-void call_end(struct face_call *call, int64_t result)
+void face_call_end(struct face_call *call, int64_t result)
 {
 	stats_count(DOOR_FACE, call->op, call->started, call->bytes, result < 0 ? (int)result : 0);
 	if (call->node)
@@ -134,10 +135,10 @@ void call_end(struct face_call *call, int64_t result)
 		process_unref(call->process);
 }
 
-void call_reply(struct face_call *call, int64_t result)
+void face_call_reply(struct face_call *call, int64_t result)
 {
 	fuse_reply_err(call->req, face_errno(result));
-	call_end(call, result);
+	face_call_end(call, result);
 }
 
 void face_stat_of(const struct attr *attr, struct stat *ret)
@@ -158,34 +159,35 @@ void face_stat_of(const struct attr *attr, struct stat *ret)
 	};
 }
 
-void call_reply_attr(struct face_call *call, int64_t result, uint64_t id, const struct attr *attr)
+void face_call_reply_attr(struct face_call *call, int64_t result, uint64_t id,
+			  const struct attr *attr)
 {
 	struct stat st;
 
 	if (result < 0) {
-		call_reply(call, result);
+		face_call_reply(call, result);
 		return;
 	}
 	face_stat_of(attr, &st);
 	face_node_set_size(&call->face->nodes, id, attr->size);
 	fuse_reply_attr(call->req, &st, 0);
-	call_end(call, 0);
+	face_call_end(call, 0);
 }
 
-void call_reply_entry(struct face_call *call, int64_t result, struct vnode *node,
-		      const struct attr *attr)
+void face_call_reply_entry(struct face_call *call, int64_t result, struct vnode *node,
+			   const struct attr *attr)
 {
 	struct fuse_entry_param entry = {0};
 
 	if (result == 0)
 		result = face_node_enter(&call->face->nodes, node, attr->size, &entry.ino);
 	if (result < 0) {
-		call_reply(call, result);
+		face_call_reply(call, result);
 		return;
 	}
 	face_stat_of(attr, &entry.attr);
 	if (fuse_reply_entry(call->req, &entry) < 0) /* the caller is gone: it holds nothing */
 		face_node_forget(&call->face->nodes, entry.ino, 1);
 	face_trim(call->face);
-	call_end(call, 0);
+	face_call_end(call, 0);
 }

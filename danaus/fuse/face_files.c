@@ -174,7 +174,7 @@ static void open_inode(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 	if (face_binding_take(fuse_req_userdata(req), fuse_req_ctx(req)->pid, ino, &binding))
 		bound = &binding;
-	r = call_begin(&call, req, WIRE_OPEN, bound ? AS_SERVICE : AS_CALLER, ino);
+	r = face_call_begin(&call, req, WIRE_OPEN, bound ? AS_SERVICE : AS_CALLER, ino);
 	at = (struct vtarget){.dir = call.node};
 	if (bound)
 		vfile = binding.file;
@@ -191,7 +191,7 @@ static void open_inode(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	else if (vfile)
 		vfile_unref(vfile);
 	if (r < 0) {
-		call_reply(&call, r);
+		face_call_reply(&call, r);
 		return;
 	}
 	fi->fh = (uintptr_t)file;
@@ -202,7 +202,7 @@ static void open_inode(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	fi->noflush = bound != NULL;
 	if (fuse_reply_open(req, fi) < 0)
 		face_file_free(call.face, file);
-	call_end(&call, 0);
+	face_call_end(&call, 0);
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -226,7 +226,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	struct attr attr;
 	int r;
 
-	r = call_begin(&call, req, WIRE_OPEN, AS_CALLER, parent);
+	r = face_call_begin(&call, req, WIRE_OPEN, AS_CALLER, parent);
 	if (r == 0)
 		r = CALL(&call, vfs_open(&call.ctx,
 					 &(struct vtarget){
@@ -244,7 +244,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	if (r < 0) {
 		if (entry.ino)
 			face_node_forget(&call.face->nodes, entry.ino, 1);
-		call_reply(&call, r == -ELOOP ? -ESTALE : r);
+		face_call_reply(&call, r == -ELOOP ? -ESTALE : r);
 		return;
 	}
 	face_stat_of(&attr, &entry.attr);
@@ -254,16 +254,16 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 		face_file_free(call.face, file);
 		face_node_forget(&call.face->nodes, entry.ino, 1);
 	}
-	call_end(&call, 0);
+	face_call_end(&call, 0);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct face_call call;
 
-	call_begin(&call, req, WIRE_CLOSE, AS_SERVICE, 0);
+	face_call_begin(&call, req, WIRE_CLOSE, AS_SERVICE, 0);
 	face_file_free(call.face, file_of(fi));
-	call_reply(&call, 0);
+	face_call_reply(&call, 0);
 }
 
 /* One per close(2) of one process: POSIX drops all of its record locks on the inode. */
@@ -271,9 +271,9 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct face_call call;
 
-	if (call_begin(&call, req, WIRE_CLOSE, AS_CALLER, 0) == 0)
+	if (face_call_begin(&call, req, WIRE_CLOSE, AS_CALLER, 0) == 0)
 		vfile_close_owner(file_of(fi)->file, call.ctx.owner);
-	call_reply(&call, vfile_flush(file_of(fi)->file));
+	face_call_reply(&call, vfile_flush(file_of(fi)->file));
 }
 
 /* The page cache takes a short answer for the end of the file. */
@@ -285,7 +285,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	size_t done = 0;
 	ssize_t n;
 
-	n = call_begin(&call, req, WIRE_READ, AS_SERVICE, 0);
+	n = face_call_begin(&call, req, WIRE_READ, AS_SERVICE, 0);
 	if (n == 0 && (!buffer || size > FACE_IO_MAX))
 		n = -ENOMEM;
 	while (n >= 0 && done < size) {
@@ -297,12 +297,12 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		done += (size_t)n;
 	}
 	if (n < 0 && done == 0) {
-		call_reply(&call, n);
+		face_call_reply(&call, n);
 		return;
 	}
 	fuse_reply_buf(req, buffer, done);
 	call.bytes = done;
-	call_end(&call, 0);
+	face_call_end(&call, 0);
 }
 
 /* The kernel writes dirty pages back at their own offset, whatever the open file's flags say. */
@@ -354,7 +354,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 	size_t done = 0;
 	ssize_t n;
 
-	n = call_begin(&call, req, WIRE_WRITE, fi->writepage ? AS_SERVICE : AS_CALLER, 0);
+	n = face_call_begin(&call, req, WIRE_WRITE, fi->writepage ? AS_SERVICE : AS_CALLER, 0);
 	if (n == 0)
 		n = fi->writepage ? file_without_append(&call, file, &vfile)
 				  : follow_append_flag(&call, file, fi->flags);
@@ -373,12 +373,12 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 		done += (size_t)n;
 	}
 	if (n < 0 && done == 0) {
-		call_reply(&call, n);
+		face_call_reply(&call, n);
 		return;
 	}
 	fuse_reply_write(req, done);
 	call.bytes = done;
-	call_end(&call, 0);
+	face_call_end(&call, 0);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
@@ -386,10 +386,10 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	struct face_call call;
 	int r;
 
-	r = call_begin(&call, req, WIRE_FSYNC, AS_SERVICE, 0);
+	r = face_call_begin(&call, req, WIRE_FSYNC, AS_SERVICE, 0);
 	if (r == 0)
 		r = vfs_fsync(&call.ctx, file_of(fi)->file, datasync != 0);
-	call_reply(&call, r);
+	face_call_reply(&call, r);
 }
 
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
@@ -398,11 +398,11 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 	struct face_call call;
 	int r;
 
-	r = call_begin(&call, req, WIRE_ALLOCATE, AS_CALLER, 0);
+	r = face_call_begin(&call, req, WIRE_ALLOCATE, AS_CALLER, 0);
 	if (r == 0)
 		r = vfs_allocate(&call.ctx, file_of(fi)->file, mode, (uint64_t)offset,
 				 (uint64_t)length);
-	call_reply(&call, r);
+	face_call_reply(&call, r);
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
@@ -411,15 +411,15 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
 	struct face_call call;
 	int64_t r;
 
-	r = call_begin(&call, req, WIRE_SEEK, AS_SERVICE, 0);
+	r = face_call_begin(&call, req, WIRE_SEEK, AS_SERVICE, 0);
 	if (r == 0)
 		r = vfs_seek(&call.ctx, file_of(fi)->file, offset, whence);
 	if (r < 0) {
-		call_reply(&call, r);
+		face_call_reply(&call, r);
 		return;
 	}
 	fuse_reply_lseek(req, r);
-	call_end(&call, 0);
+	face_call_end(&call, 0);
 }
 
 static void op_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in,
@@ -429,7 +429,7 @@ static void op_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse
 	struct face_call call;
 	ssize_t n;
 
-	n = call_begin(&call, req, WIRE_COPY, AS_CALLER, 0);
+	n = face_call_begin(&call, req, WIRE_COPY, AS_CALLER, 0);
 	if (len > 1u << 30) /* the answer has 32 bits */
 		len = 1u << 30;
 	if (n == 0 && fi_out->flags & O_APPEND)
@@ -438,12 +438,12 @@ static void op_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse
 		n = vfs_copy(&call.ctx, file_of(fi_in)->file, (uint64_t)off_in,
 			     file_of(fi_out)->file, (uint64_t)off_out, len);
 	if (n < 0) {
-		call_reply(&call, n);
+		face_call_reply(&call, n);
 		return;
 	}
 	fuse_reply_write(req, (size_t)n);
 	call.bytes = (uint64_t)n;
-	call_end(&call, 0);
+	face_call_end(&call, 0);
 }
 
 struct dirent_head { /* getdents64(2) */
@@ -465,7 +465,7 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
 	uint64_t next;
 	ssize_t n;
 
-	n = call_begin(&call, req, WIRE_READDIR, AS_SERVICE, 0);
+	n = face_call_begin(&call, req, WIRE_READDIR, AS_SERVICE, 0);
 	if (size > FACE_IO_MAX)
 		size = FACE_IO_MAX;
 	if (n == 0 && (!records || !(out = malloc(size))))
@@ -482,11 +482,11 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
 		at += head->reclen;
 	}
 	if (n < 0) {
-		call_reply(&call, n);
+		face_call_reply(&call, n);
 	} else {
 		fuse_reply_buf(req, out, used);
 		call.bytes = used;
-		call_end(&call, 0);
+		face_call_end(&call, 0);
 	}
 	free(out);
 }

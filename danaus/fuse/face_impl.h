@@ -138,29 +138,30 @@ struct face_call {
 
 /* Fills call from req; ino 0: no inode. The caller always ends it. -ESTALE, -EACCES (a caller whose
  * identity cannot be read). */
-int call_begin(struct face_call *call, fuse_req_t req, unsigned op, enum face_as as,
-	       fuse_ino_t ino);
+int face_call_begin(struct face_call *call, fuse_req_t req, unsigned op, enum face_as as,
+		    fuse_ino_t ino);
 /* The same for a request that libfuse does not know. */
-int call_begin_raw(struct face_call *call, struct face_mount *face, pid_t tid, uid_t uid, gid_t gid,
-		   mode_t umask, unsigned op, enum face_as as, uint64_t ino);
+int face_call_begin_raw(struct face_call *call, struct face_mount *face, pid_t tid, uid_t uid,
+			gid_t gid, mode_t umask, unsigned op, enum face_as as, uint64_t ino);
 /* After a refusal: whether the caller's identity turned out to be another than the one used. */
-bool call_again(struct face_call *call, int64_t result);
+bool face_call_again(struct face_call *call, int64_t result);
 #define CALL(call, expr)                                                                           \
 	({                                                                                         \
 		__typeof__(expr) call_r_;                                                          \
 		do                                                                                 \
 			call_r_ = (expr);                                                          \
-		while (call_again((call), call_r_));                                               \
+		while (face_call_again((call), call_r_));                                          \
 		call_r_;                                                                           \
 	})
 /* Counts and gives back; the reply has been sent. */
-void call_end(struct face_call *call, int64_t result);
+void face_call_end(struct face_call *call, int64_t result);
 /* Replies result (0 or a negative errno) and ends. */
-void call_reply(struct face_call *call, int64_t result);
+void face_call_reply(struct face_call *call, int64_t result);
 /* Replies an entry of node, whose reference is taken over, or the error; ends. */
-void call_reply_entry(struct face_call *call, int64_t result, struct vnode *node,
-		      const struct attr *attr);
-void call_reply_attr(struct face_call *call, int64_t result, uint64_t id, const struct attr *attr);
+void face_call_reply_entry(struct face_call *call, int64_t result, struct vnode *node,
+			   const struct attr *attr);
+void face_call_reply_attr(struct face_call *call, int64_t result, uint64_t id,
+			  const struct attr *attr);
 /* The errno for the kernel. */
 int face_errno(int64_t result);
 void face_stat_of(const struct attr *attr, struct stat *ret);

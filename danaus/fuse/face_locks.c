@@ -131,18 +131,18 @@ static void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
 	struct face_call call;
 	int r;
 
-	r = call_begin(&call, req, WIRE_LOCK, AS_CALLER, 0);
+	r = face_call_begin(&call, req, WIRE_LOCK, AS_CALLER, 0);
 	lock->l_pid = 0;
 	if (r == 0)
 		r = vfs_lock(&call.ctx, file->file, is_ofd(call.tid) ? F_OFD_GETLK : F_GETLK, lock);
 	if (r < 0) {
-		call_reply(&call, r);
+		face_call_reply(&call, r);
 		return;
 	}
 	if (lock->l_type != F_UNLCK)
 		lock->l_pid = host_pid(&call, lock->l_pid);
 	fuse_reply_lock(req, lock);
-	call_end(&call, 0);
+	face_call_end(&call, 0);
 }
 
 static void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock,
@@ -154,7 +154,7 @@ static void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
 	bool ofd;
 	int r;
 
-	r = call_begin(&call, req, WIRE_LOCK, AS_CALLER, 0);
+	r = face_call_begin(&call, req, WIRE_LOCK, AS_CALLER, 0);
 	lock->l_pid = 0;
 	ofd = r == 0 && is_ofd(call.tid);
 	if (r == 0 && sleep && lock->l_type != F_UNLCK) {
@@ -166,7 +166,7 @@ static void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
 	} else if (r == 0) {
 		r = vfs_lock(&call.ctx, file->file, ofd ? F_OFD_SETLK : F_SETLK, lock);
 	}
-	call_reply(&call, r);
+	face_call_reply(&call, r);
 }
 
 static void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int operation)
@@ -176,7 +176,7 @@ static void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
 	struct face_call call;
 	int r;
 
-	r = call_begin(&call, req, WIRE_FLOCK, AS_CALLER, 0);
+	r = face_call_begin(&call, req, WIRE_FLOCK, AS_CALLER, 0);
 	if (r == 0 && !(operation & (LOCK_NB | LOCK_UN))) {
 		r = wait_begin(&call, &waiter);
 		if (r == 0) {
@@ -186,7 +186,7 @@ static void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, 
 	} else if (r == 0) {
 		r = vfs_flock(&call.ctx, file->file, operation);
 	}
-	call_reply(&call, r);
+	face_call_reply(&call, r);
 }
 
 void face_locks_ops(struct fuse_lowlevel_ops *ops)

@@ -26,7 +26,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct attr attr;
 	int r;
 
-	r = call_begin(&call, req, WIRE_STAT, AS_SERVICE, parent);
+	r = face_call_begin(&call, req, WIRE_STAT, AS_SERVICE, parent);
 	if (r == 0 && strcmp(name, ".") == 0) {
 		r = vfs_stat(&call.ctx, &(struct vtarget){.dir = call.node}, &attr);
 		if (r == 0)
@@ -34,7 +34,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	} else if (r == 0) {
 		r = look_up(&call, name, &node, &attr);
 	}
-	call_reply_entry(&call, r, node, &attr);
+	face_call_reply_entry(&call, r, node, &attr);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
@@ -60,10 +60,10 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct attr attr;
 	int r;
 
-	r = call_begin(&call, req, WIRE_STAT, AS_SERVICE, ino);
+	r = face_call_begin(&call, req, WIRE_STAT, AS_SERVICE, ino);
 	if (r == 0)
 		r = vfs_stat(&call.ctx, &(struct vtarget){.dir = call.node}, &attr);
-	call_reply_attr(&call, r, ino, &attr);
+	face_call_reply_attr(&call, r, ino, &attr);
 }
 
 static struct timespec time_to_set(int to_set, int now_flag, struct timespec given)
@@ -102,14 +102,14 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 	for (size_t i = 0; i < sizeof(map) / sizeof(map[0]); i++)
 		if (to_set & map[i].fuse)
 			set.set |= map[i].set;
-	r = call_begin(&call, req, WIRE_SETATTR, AS_CALLER, ino);
+	r = face_call_begin(&call, req, WIRE_SETATTR, AS_CALLER, ino);
 	/* ftruncate(2) was allowed when the file was opened. Everything else asks for the inode's
 	 * rights. */
 	at = file && set.set & ATTR_SIZE ? (struct vtarget){.file = file->file}
 					 : (struct vtarget){.dir = call.node};
 	if (r == 0)
 		r = CALL(&call, vfs_setattr(&call.ctx, &at, &set, &attr));
-	call_reply_attr(&call, r, ino, &attr);
+	face_call_reply_attr(&call, r, ino, &attr);
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)
@@ -118,17 +118,17 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 	char content[WIRE_PATH_MAX];
 	ssize_t n;
 
-	n = call_begin(&call, req, WIRE_READLINK, AS_SERVICE, ino);
+	n = face_call_begin(&call, req, WIRE_READLINK, AS_SERVICE, ino);
 	if (n == 0)
 		n = vfs_readlink(&call.ctx, &(struct vtarget){.dir = call.node}, content,
 				 sizeof(content) - 1);
 	if (n < 0) {
-		call_reply(&call, n);
+		face_call_reply(&call, n);
 		return;
 	}
 	content[n] = '\0';
 	fuse_reply_readlink(req, content);
-	call_end(&call, 0);
+	face_call_end(&call, 0);
 }
 
 static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev,
@@ -139,7 +139,7 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
 	struct attr attr;
 	int r;
 
-	r = call_begin(&call, req, WIRE_MAKE, AS_CALLER, parent);
+	r = face_call_begin(&call, req, WIRE_MAKE, AS_CALLER, parent);
 	if (r == 0)
 		r = CALL(&call, vfs_make(&call.ctx,
 					 &(struct vtarget){
@@ -147,7 +147,7 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
 					 mode, rdev, content, &attr));
 	if (r == 0)
 		r = look_up(&call, name, &node, &attr);
-	call_reply_entry(&call, r, node, &attr);
+	face_call_reply_entry(&call, r, node, &attr);
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -170,13 +170,13 @@ static void unlink_name(fuse_req_t req, fuse_ino_t parent, const char *name, boo
 	struct face_call call;
 	int r;
 
-	r = call_begin(&call, req, WIRE_UNLINK, AS_CALLER, parent);
+	r = face_call_begin(&call, req, WIRE_UNLINK, AS_CALLER, parent);
 	if (r == 0)
 		r = CALL(&call, vfs_unlink(&call.ctx,
 					   &(struct vtarget){
 					       .dir = call.node, .path = name, .nofollow = true},
 					   directory));
-	call_reply(&call, r);
+	face_call_reply(&call, r);
 }
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -197,7 +197,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	struct vnode *newdir;
 	int r;
 
-	r = call_begin(&call, req, WIRE_RENAME, AS_CALLER, parent);
+	r = face_call_begin(&call, req, WIRE_RENAME, AS_CALLER, parent);
 	newdir = face_node_get(&call.face->nodes, newparent);
 	if (r == 0 && !newdir)
 		r = -ESTALE;
@@ -207,7 +207,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 		r = CALL(&call, vfs_rename(&call.ctx, &old, &new, flags));
 	if (newdir)
 		vnode_unref(newdir);
-	call_reply(&call, r);
+	face_call_reply(&call, r);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
@@ -217,7 +217,7 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const 
 	struct attr attr;
 	int r;
 
-	r = call_begin(&call, req, WIRE_LINK, AS_CALLER, ino);
+	r = face_call_begin(&call, req, WIRE_LINK, AS_CALLER, ino);
 	dir = face_node_get(&call.face->nodes, newparent);
 	if (r == 0 && !dir)
 		r = -ESTALE;
@@ -229,7 +229,7 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const 
 		r = vfs_stat(&call.ctx, &(struct vtarget){.dir = call.node}, &attr);
 	if (dir)
 		vnode_unref(dir);
-	call_reply_entry(&call, r, r == 0 ? vnode_ref(call.node) : NULL, &attr);
+	face_call_reply_entry(&call, r, r == 0 ? vnode_ref(call.node) : NULL, &attr);
 }
 
 static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
@@ -237,11 +237,11 @@ static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
 	struct face_call call;
 	int r;
 
-	r = call_begin(&call, req, WIRE_ACCESS, AS_CALLER, ino);
+	r = face_call_begin(&call, req, WIRE_ACCESS, AS_CALLER, ino);
 	if (r == 0)
 		r = CALL(&call, vfs_access(&call.ctx, &(struct vtarget){.dir = call.node},
 					   mask & (R_OK | W_OK | X_OK), false));
-	call_reply(&call, r);
+	face_call_reply(&call, r);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -251,15 +251,15 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	uint64_t type;
 	int r;
 
-	r = call_begin(&call, req, WIRE_STATFS, AS_SERVICE, ino);
+	r = face_call_begin(&call, req, WIRE_STATFS, AS_SERVICE, ino);
 	if (r == 0)
 		r = vfs_statfs(&call.ctx, &(struct vtarget){.dir = call.node}, &st, &type);
 	if (r < 0) {
-		call_reply(&call, r);
+		face_call_reply(&call, r);
 		return;
 	}
 	fuse_reply_statfs(req, &st);
-	call_end(&call, 0);
+	face_call_end(&call, 0);
 }
 
 /* The kernel reads ACLs to decide on somebody's rights: that somebody need not be allowed more than
@@ -272,14 +272,14 @@ static enum face_as reads_as(const char *name)
 static void reply_xattr(struct face_call *call, ssize_t n, const char *value, size_t size)
 {
 	if (n < 0) {
-		call_reply(call, n);
+		face_call_reply(call, n);
 		return;
 	}
 	if (size == 0)
 		fuse_reply_xattr(call->req, (size_t)n);
 	else
 		fuse_reply_buf(call->req, value, (size_t)n);
-	call_end(call, 0);
+	face_call_end(call, 0);
 }
 
 static char *xattr_buffer(size_t *size, ssize_t *n)
@@ -296,7 +296,7 @@ static char *xattr_buffer(size_t *size, ssize_t *n)
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	struct face_call call;
-	ssize_t n = call_begin(&call, req, WIRE_GETXATTR, reads_as(name), ino);
+	ssize_t n = face_call_begin(&call, req, WIRE_GETXATTR, reads_as(name), ino);
 	char *value = xattr_buffer(&size, &n);
 
 	if (n == 0)
@@ -309,7 +309,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct face_call call;
-	ssize_t n = call_begin(&call, req, WIRE_LISTXATTR, AS_CALLER, ino);
+	ssize_t n = face_call_begin(&call, req, WIRE_LISTXATTR, AS_CALLER, ino);
 	char *names = xattr_buffer(&size, &n);
 
 	if (n == 0)
@@ -325,11 +325,11 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 	struct face_call call;
 	int r;
 
-	r = call_begin(&call, req, WIRE_SETXATTR, AS_CALLER, ino);
+	r = face_call_begin(&call, req, WIRE_SETXATTR, AS_CALLER, ino);
 	if (r == 0)
 		r = CALL(&call, vfs_setxattr(&call.ctx, &(struct vtarget){.dir = call.node}, name,
 					     value, size, flags));
-	call_reply(&call, r);
+	face_call_reply(&call, r);
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
@@ -337,11 +337,11 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	struct face_call call;
 	int r;
 
-	r = call_begin(&call, req, WIRE_REMOVEXATTR, AS_CALLER, ino);
+	r = face_call_begin(&call, req, WIRE_REMOVEXATTR, AS_CALLER, ino);
 	if (r == 0)
 		r = CALL(&call,
 			 vfs_removexattr(&call.ctx, &(struct vtarget){.dir = call.node}, name));
-	call_reply(&call, r);
+	face_call_reply(&call, r);
 }
 
 void face_names_ops(struct fuse_lowlevel_ops *ops)

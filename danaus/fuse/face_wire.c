@@ -95,7 +95,7 @@ static void serve_statx(struct face_mount *face, const struct fuse_in_header *in
 	struct attr attr;
 	int r;
 
-	r = call_begin_raw(&call, face, 0, 0, 0, 0, WIRE_STAT, AS_SERVICE, in->nodeid);
+	r = face_call_begin_raw(&call, face, 0, 0, 0, 0, WIRE_STAT, AS_SERVICE, in->nodeid);
 	if (r == 0)
 		r = vfs_stat(&call.ctx, &(struct vtarget){.dir = call.node}, &attr);
 	if (r == 0) {
@@ -119,7 +119,7 @@ static void serve_statx(struct face_mount *face, const struct fuse_in_header *in
 		out.stat.rdev_minor = minor(attr.rdev);
 	}
 	wire_reply(face, in->unique, r, &out, sizeof(out));
-	call_end(&call, r);
+	face_call_end(&call, r);
 }
 
 static void attr_to_wire(const struct attr *attr, struct fuse_attr *ret)
@@ -157,8 +157,8 @@ static void serve_tmpfile(struct face_mount *face, const struct fuse_in_header *
 	uint64_t id = 0;
 	int r;
 
-	r = call_begin_raw(&call, face, (pid_t)in->pid, in->uid, in->gid, arg->umask, WIRE_OPEN,
-			   AS_CALLER, in->nodeid);
+	r = face_call_begin_raw(&call, face, (pid_t)in->pid, in->uid, in->gid, arg->umask,
+				WIRE_OPEN, AS_CALLER, in->nodeid);
 	if (r == 0)
 		r = CALL(&call, vfs_open(&call.ctx, &(struct vtarget){.dir = call.node}, flags,
 					 arg->mode & 07777, &vfile, &attr));
@@ -179,7 +179,7 @@ static void serve_tmpfile(struct face_mount *face, const struct fuse_in_header *
 	}
 	if (r < 0 && id != 0)
 		face_node_forget(&face->nodes, id, 1);
-	call_end(&call, r);
+	face_call_end(&call, r);
 }
 
 bool face_wire_serve(struct face_mount *face, const void *request, size_t len_bytes)

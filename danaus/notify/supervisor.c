@@ -208,10 +208,11 @@ static void answer(struct call *call, int64_t result)
 		;
 }
 
-/* The descriptor first, then the answer. SECCOMP_ADDFD_FLAG_SEND has both in one call, but when that
- * is broken off before the program's thread has run (this service is killed, stopped or frozen), the
- * kernel takes the descriptor back and not the answer: the program's open() is 0 then, and what it
- * writes goes to its standard input (seccomp_notify_addfd() of Linux kernel/seccomp.c). */
+/* The descriptor first, then the answer. SECCOMP_ADDFD_FLAG_SEND has both in one call, but when
+ * that is broken off before the program's thread has run (this service is killed, stopped or
+ * frozen), the kernel takes the descriptor back and not the answer: the program's open() is 0 then,
+ * and what it writes goes to its standard input (seccomp_notify_addfd() of Linux kernel/seccomp.c).
+ */
 int ncall_add_descriptor(struct call *call, int fd, int number, int flags, bool answers)
 {
 	struct seccomp_notif_addfd add = {
