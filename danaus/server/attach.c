@@ -36,7 +36,7 @@
 #endif
 
 #define TURNS_USERS 16 /* that have one */
-#define GRAVES_MAX  64 /* connections whose close may block */
+#define CLOSING_MAX 64 /* connections whose close may block */
 
 /* Messages of one user's that are in work on workers: with descriptors, whose close may wait for a
  * program, and others, for which a look at the caller may (session_knows()). */
@@ -53,7 +53,7 @@ struct peer {
 	int fd;
 	enum peer_state state; /* with client, under the lock */
 	struct client *client;
-	struct peer *next, **link; /* oldest first; next also in the graves */
+	struct peer *next, **link; /* oldest first; next also in closing */
 	int turn;		   /* in attach->turns of that kind; -1: none of them */
 	enum turn_kind kind;
 	bool waits; /* for a turn */
@@ -78,9 +78,9 @@ struct attach {
 		uid_t uid;
 		unsigned n; /* 0: free */
 	} turns[TURN_KINDS][TURNS_USERS];
-	struct peer *graves;
-	unsigned ngraves;
-	bool digging, closed; /* a worker looks after the graves; nobody is let in */
+	struct peer *closing;
+	unsigned nclosing;
+	bool has_closer, full; /* a worker closes those; nobody is let in meanwhile */
 	bool stopping;
 };
 
@@ -97,43 +97,43 @@ static void peer_free(struct peer *peer)
 }
 
 /* On a worker, or on the thread that stops. */
-static void dig(void *arg)
+static void close_peers(void *arg)
 {
 	struct attach *attach = arg;
 	struct peer *peer;
 
 	pthread_mutex_lock(&attach->lock);
-	while ((peer = attach->graves)) {
-		attach->graves = peer->next;
-		attach->ngraves--;
-		if (attach->closed && !attach->stopping)
+	while ((peer = attach->closing)) {
+		attach->closing = peer->next;
+		attach->nclosing--;
+		if (attach->full && !attach->stopping)
 			loop_modify(attach->container->pool->loop, attach->listener, EPOLLIN);
-		attach->closed = false;
+		attach->full = false;
 		pthread_mutex_unlock(&attach->lock);
 		peer_free(peer);
 		pthread_mutex_lock(&attach->lock);
 	}
-	attach->digging = false;
+	attach->has_closer = false;
 	pthread_cond_broadcast(&attach->idle);
 	pthread_mutex_unlock(&attach->lock);
 }
 
-static void bury(struct peer *peer)
+static void close_later(struct peer *peer)
 {
 	struct attach *attach = peer->attach;
 	struct pool *pool = attach->container->pool;
 
 	pthread_mutex_lock(&attach->lock);
-	peer->next = attach->graves;
-	attach->graves = peer;
-	attach->ngraves++;
-	if (attach->ngraves >= GRAVES_MAX && !attach->closed && !attach->stopping) {
-		attach->closed = true;
+	peer->next = attach->closing;
+	attach->closing = peer;
+	attach->nclosing++;
+	if (attach->nclosing >= CLOSING_MAX && !attach->full && !attach->stopping) {
+		attach->full = true;
 		loop_modify(pool->loop, attach->listener, 0);
 	}
 	/* no worker to be had: the next one's, or attach_stop() */
-	if (!attach->digging)
-		attach->digging = !pool_run(pool, dig, attach);
+	if (!attach->has_closer)
+		attach->has_closer = !pool_run(pool, close_peers, attach);
 	pthread_mutex_unlock(&attach->lock);
 }
 
@@ -144,7 +144,7 @@ static void peer_unref(struct peer *peer)
 	if (peer->known.cred)
 		cred_unref(peer->known.cred);
 	if (fd_descriptors_wait(peer->fd))
-		bury(peer);
+		close_later(peer);
 	else
 		peer_free(peer);
 }
@@ -648,11 +648,11 @@ void attach_stop(struct container *container)
 	}
 	shm_server_wait(container->pool->shm, container);
 	pthread_mutex_lock(&attach->lock);
-	while (attach->live || attach->digging) {
-		if (attach->graves && !attach->digging) {
-			attach->digging = true;
+	while (attach->live || attach->has_closer) {
+		if (attach->closing && !attach->has_closer) {
+			attach->has_closer = true;
 			pthread_mutex_unlock(&attach->lock);
-			dig(attach);
+			close_peers(attach);
 			pthread_mutex_lock(&attach->lock);
 			continue;
 		}
