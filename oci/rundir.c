@@ -6,11 +6,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,6 +22,7 @@
 #include "oci/document.h"
 #include "oci/state.h"
 
+#define LOOK_MS		1000
 #define UNSTARTED_MAX_S 120 /* from the config edit to createRuntime */
 
 static int make_dir(int at, const char *name, mode_t mode)
@@ -102,17 +106,52 @@ int rundir_remove(const char *dir)
 	return r == -ENOENT ? 0 : r < 0 ? r : remove_at(parent, name);
 }
 
-/* Field 22 of /proc/PID/stat: with the pid it names a process for good. 0: no such process, or a
- * dead one that nobody has waited for. */
-static unsigned long long start_time(pid_t pid)
+/* The file's text, read by a child: who looks at a program may have to wait for it, for as long as
+ * the program likes (it shares its memory, which lies on a FUSE mount of its own, and is in the
+ * middle of an execve(2)). -ETIMEDOUT: it does. */
+static ssize_t read_briefly(const char *path, char *buf, size_t cap_bytes)
 {
-	CLEANUP_FREE char *text = NULL;
+	int ends[2], ready;
+	ssize_t n = -1;
+	pid_t child;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
+	child = fork();
+	if (child == 0) {
+		CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+		n = fd < 0 ? -1 : read(fd, buf, cap_bytes - 1);
+		_exit(n < 0 || write(ends[1], buf, n) != n);
+	}
+	fd_close(ends[1]);
+	do
+		ready = child < 0 ? -1 : poll(&(struct pollfd){ends[0], POLLIN, 0}, 1, LOOK_MS);
+	while (child >= 0 && ready < 0 && errno == EINTR);
+	if (ready > 0)
+		n = read(ends[0], buf, cap_bytes - 1);
+	fd_close(ends[0]);
+	if (child < 0)
+		return -EAGAIN;
+	kill(child, SIGKILL);
+	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		;
+	buf[n > 0 ? n : 0] = '\0';
+	return ready == 0 ? -ETIMEDOUT : n <= 0 ? -ESRCH : n;
+}
+
+/* Field 22 of /proc/PID/stat: with the pid it names a process for good. -ESRCH: no such process, or
+ * a dead one that nobody has waited for. */
+static int start_time(pid_t pid, unsigned long long *ret)
+{
+	char path[64], text[4096], *tail, state;
 	unsigned long long start;
-	char path[64], *tail, state;
+	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	if (fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL) < 0)
-		return 0;
+	n = read_briefly(path, text, sizeof(text));
+	if (n < 0)
+		return n;
 	tail = strrchr(text, ')'); /* the name before it is the program's own choice */
 	if (!tail ||
 	    sscanf(tail,
@@ -120,17 +159,20 @@ static unsigned long long start_time(pid_t pid)
 		   "%*d %*d %*d %*d %llu",
 		   &state, &start) != 2 ||
 	    strchr("ZX", state))
-		return 0;
-	return start;
+		return -ESRCH;
+	*ret = start;
+	return 0;
 }
 
 int rundir_started(const char *dir, pid_t pid, struct err *err)
 {
 	CLEANUP_FD int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	unsigned long long start = 0;
 	char text[64];
 	int n, r;
 
-	n = snprintf(text, sizeof(text), "%d %llu\n", (int)pid, start_time(pid));
+	start_time(pid, &start);
+	n = snprintf(text, sizeof(text), "%d %llu\n", (int)pid, start);
 	r = fd < 0 ? -errno : fd_replace_file_at(fd, "pid", 0600, text, n);
 	return r < 0 ? err_prefix(err, r, "%s/pid", dir) : 0;
 }
@@ -138,13 +180,16 @@ int rundir_started(const char *dir, pid_t pid, struct err *err)
 static bool in_use(int dir)
 {
 	CLEANUP_FREE char *text = NULL;
-	unsigned long long start;
+	unsigned long long start, now;
 	struct stat st;
-	int pid;
+	int pid, r;
 
 	if (fd_read_file_at(dir, "pid", 64, &text, NULL) < 0)
 		return fstat(dir, &st) == 0 && time(NULL) - st.st_ctime < UNSTARTED_MAX_S;
-	return sscanf(text, "%d %llu", &pid, &start) == 2 && start && start_time(pid) == start;
+	if (sscanf(text, "%d %llu", &pid, &start) != 2 || !start)
+		return false;
+	r = start_time(pid, &now);
+	return r ? r != -ESRCH : now == start;
 }
 
 /* Whether name in at is still the directory that dir has open. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owns a container's listening socket and its connections. Connections are read on the loop's
- * thread; what may block runs on a worker, one message a connection, while the connection is not
- * polled for input.
+/* Owns a container's listening socket and its connections. What may block runs on a worker, one
+ * message a connection, while the connection is not polled for input: nearly all does, because
+ * looking at a program may have to wait for it (session_knows()).
  *
  * Closing the last copy of a descriptor may wait for a program: a file of its own FUSE mount is
  * flushed, a socket lingers. So the loop's thread never has one in its hands. Messages with
@@ -536,8 +536,8 @@ static void on_peer(void *arg, uint32_t events)
 	if (events & EPOLLIN) {
 		if (fd_descriptors_wait(peer->fd))
 			begin_turn(peer, TURN_DESCRIPTORS);
-		else if (state == PEER_PENDING)
-			on_hello(peer);
+		else if (state == PEER_PENDING) /* a look at who it is */
+			begin_turn(peer, TURN_PLAIN);
 		else if (state == PEER_CLIENT)
 			on_message(peer);
 		return;
