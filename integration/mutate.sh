@@ -4,14 +4,17 @@
 # step that must turn red then, and that is green without it. Prints those that stay green; fails when
 # there is one. As test.sh: root.
 #   mutate.sh [--dir DIR] [--known-green] [STEP]...
-# With --known-green the steps are not run without the change first.
+#   mutate.sh --check
+# With --known-green the steps are not run without the change first. --check runs nothing: does each line
+# still change its file, and has each case one? A unit test asks that.
 set -uo pipefail
 SRC=$(cd "$(dirname "$0")/.." && pwd)
-dir= known=
+dir= known= check=
 while [[ ${1:-} == --* ]]; do
 	case $1 in
 	--dir) dir=${2:?--dir needs a directory}; shift ;;
 	--known-green) known=1 ;;
+	--check) check=1 ;;
 	*) sed -n 's/^#   \(mutate.sh\)/usage: \1/p' "$0" >&2; exit 2 ;;
 	esac
 	shift
@@ -20,9 +23,11 @@ own=$([ -n "$dir" ] || echo 1)
 [ -n "$dir" ] || dir=$(mktemp -d /var/tmp/danaus-mutate.XXXXXX)
 trap '[ -z "$own" ] || rm -rf --one-file-system "$dir"' EXIT
 mkdir -p "$dir"
-rm -rf "$dir/src"
-mkdir "$dir/src"
-git -C "$SRC" ls-files -z | tar -C "$SRC" --null -T - -c | tar -C "$dir/src" -xm || exit 1
+if [ -z "$check" ]; then
+	rm -rf "$dir/src"
+	mkdir "$dir/src"
+	git -C "$SRC" ls-files -z | tar -C "$SRC" --null -T - -c | tar -C "$dir/src" -xm || exit 1
+fi
 
 run() { # STEP
 	case $1 in
@@ -42,6 +47,7 @@ while read -r step file expression; do
 		green+=("$step")
 		continue
 	fi
+	[ -z "$check" ] || { sound[$step]=1; continue; }
 	if [ -z "$known${sound[$step]:-}" ] && ! run "$step"; then
 		echo "UNFIT  $step: red without a change"
 		green+=("$step")
@@ -64,5 +70,13 @@ while read -r step file expression; do
 	fi
 	cat "$SRC/$file" > "$dir/src/$file"
 done < "$SRC/integration/mutations"
+if [ -n "$check" ]; then
+	for step in "$SRC"/integration/cases/*.sh; do
+		step=$(basename "$step" .sh)
+		[ -n "${sound[$step]:-}" ] || { echo "NONE   $step: no line of mutations is about it"; green+=("$step"); }
+	done
+	[ ${#green[@]} = 0 ]
+	exit
+fi
 echo "$tried tried, ${#green[@]} not caught${green[*]:+: ${green[*]}}"
 [ ${#green[@]} = 0 ]

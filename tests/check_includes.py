@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Who may include whom: docs/architecture.md says it, this test enforces it.
+"""Who may include whom: docs/architecture.md says it, this test enforces it, and how a file begins: its
+licence, what it owns, and its own header first.
 
-Reads the #include lines of every source file. `check_includes.py SOURCE_ROOT`."""
+Reads the first lines and the #include lines of every source file. `check_includes.py SOURCE_ROOT`."""
 import pathlib
 import re
 import sys
@@ -37,6 +38,22 @@ def folder_of(path):
     return max((f for f in ALLOWED if path.startswith(f + "/")), key=len, default=None)
 
 
+def beginnings(name, text, ours):
+    """A header that a file's parts share (face_impl.h) has the file's own first."""
+    lines = text.split("\n", 2)
+    included = INCLUDE.search(text)
+    stem = name[:-len(".c")]
+    own = [stem + end for end in (".h", "_impl.h", "_internal.h")]
+    if not lines[0].startswith("/* SPDX-License-Identifier: "):
+        yield f"{name}: does not begin with its licence"
+    elif not name.startswith("tests/") and not lines[1].startswith("/* "):
+        yield f"{name}: the second line does not say what it is about"
+    if name.endswith(".h") and "\n#pragma once\n" not in text:
+        yield f"{name}: no #pragma once"
+    if name.endswith(".c") and own[0] in ours and (not included or included.group(2) not in own):
+        yield f"{name}: {own[0]} is not included first"
+
+
 def problems(root):
     files = [p for p in root.rglob("*") if p.suffix in (".c", ".h", ".def")]
     ours = {p.relative_to(root).as_posix() for p in files}
@@ -45,7 +62,9 @@ def problems(root):
         if name.startswith(("build", ".")):
             continue
         folder = folder_of(name)
-        for quote, included in INCLUDE.findall(p.read_text(errors="replace")):
+        text = p.read_text(errors="replace")
+        yield from beginnings(name, text, ours)
+        for quote, included in INCLUDE.findall(text):
             for library, user in LIBRARIES.items():
                 if quote == "<" and re.match(library, included) and not re.match(user, name):
                     yield f"{name}: includes <{included}>: only {user} may"
