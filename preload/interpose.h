@@ -9,6 +9,11 @@
 
 extern char **environ __attribute__((weak));
 
+/* The same in glibc and musl. */
+#define SC_OPEN_MAX_ 4
+#define FTW_CHDIR_   4
+#define FTS_NOCHDIR_ 4 /* glibc's alone */
+
 /* A libc function's failure as a negative errno. */
 static inline long back(long r, long failure)
 {

@@ -13,7 +13,7 @@ void close_from(int first)
 
 	if (do_close_range(first < 0 ? 0 : (unsigned)first, ~0u, 0) != -ENOSYS)
 		return;
-	high = (int)LIBC(long, sysconf)(4);
+	high = (int)LIBC(long, sysconf)(SC_OPEN_MAX_);
 	for (int fd = first < 0 ? 0 : first; fd < high; fd++)
 		do_close(fd);
 }

@@ -12,7 +12,7 @@
 
 #include "danaus/notify/calls_fd.h"
 
-#define RWF_KNOWN (1 | 2 | 4 | 0x10) /* HIPRI, DSYNC, SYNC, APPEND: preadv2(2) */
+#define RWF_KNOWN (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPEND)
 
 int64_t descriptor_open_file(struct call *call, int fd, struct vfile **ret)
 {
@@ -141,7 +141,8 @@ static int64_t write_file(struct call *call, bool vector, uint64_t offset, int f
 			return done ? (int64_t)done : got == -ESRCH ? CALL_GONE : got;
 		local.iov_len = (size_t)got;
 		n = vfs_write(&call->ctx, file, &local, 1,
-			      offset == VFS_AT_POSITION ? offset : offset + done, flags & 0x10);
+			      offset == VFS_AT_POSITION ? offset : offset + done,
+			      flags & RWF_APPEND);
 		if (n < 0)
 			return done ? (int64_t)done : file_too_large(call, n);
 		done += (size_t)n;
@@ -149,8 +150,8 @@ static int64_t write_file(struct call *call, bool vector, uint64_t offset, int f
 		if (n < got || (size_t)got < want)
 			break;
 	} while (done < iov.total_bytes);
-	if (flags & (2 | 4)) {
-		r = vfs_fsync(&call->ctx, file, !(flags & 4));
+	if (flags & (RWF_DSYNC | RWF_SYNC)) {
+		r = vfs_fsync(&call->ctx, file, !(flags & RWF_SYNC));
 		if (r)
 			return r;
 	}

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/limits.h>
 #include <string.h>
+#include <sys/xattr.h>
 
 #include "danaus/notify/calls_fd.h"
 #include "danaus/notify/resolve.h"
@@ -69,7 +70,7 @@ static int64_t set_at(struct call *call, const struct vtarget *at, void *arg)
 	char *data = ncall_scratch(call)->data;
 	int64_t r;
 
-	if (x->flags & ~3)
+	if (x->flags & ~(XATTR_CREATE | XATTR_REPLACE))
 		return -EINVAL;
 	r = read_name(call, call->arg[1], x);
 	if (r)

@@ -418,7 +418,7 @@ int vfs_allocate(struct vctx *ctx, struct vfile *file, int mode, uint64_t offset
 	if ((vfile_flags(file) & O_PATH) || !file->wr)
 		return -EBADF;
 	end_at = offset + len_bytes;
-	if (end_at > INT64_MAX || (!(mode & 1 /* FALLOC_FL_KEEP_SIZE */) &&
+	if (end_at > INT64_MAX || (!(mode & FALLOC_FL_KEEP_SIZE) &&
 				   ctx->fsize_limit != UINT64_MAX && end_at > ctx->fsize_limit))
 		return -EFBIG;
 	face_flush(node);
@@ -426,7 +426,7 @@ int vfs_allocate(struct vctx *ctx, struct vfile *file, int mode, uint64_t offset
 	window_change_begin(vfs_of(node)->windows, node, offset, UINT64_MAX);
 	r = ls_allocate(node->instance->ls, file->wr->file, mode, offset, len_bytes);
 	/* a collapsed or inserted range: the next check says how long the file is */
-	window_change_end(vfs_of(node)->windows, node, 0, !r && mode & ~1);
+	window_change_end(vfs_of(node)->windows, node, 0, !r && mode & ~FALLOC_FL_KEEP_SIZE);
 	vnode_touched(node);
 	if (r < 0)
 		return r;
