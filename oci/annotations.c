@@ -79,25 +79,12 @@ static int mount_option(struct annotated_mount *mount, const char *option)
 	return 0;
 }
 
-/* Where the source ends and its options begin: the first comma outside of brackets. */
-static char *options_of(char *source)
-{
-	int depth = 0;
-
-	for (; *source; source++) {
-		depth += *source == '[';
-		depth -= *source == ']';
-		if (*source == ',' && depth <= 0)
-			return source;
-	}
-	return NULL;
-}
-
 static int parse_mount(struct annotations *a, const char *name, const char *value, struct err *err)
 {
 	CLEANUP_FREE char *copy = strdup(value);
 	struct annotated_mount *mount;
 	char *source, *options;
+	size_t len;
 	int r;
 
 	if (!copy)
@@ -116,9 +103,9 @@ static int parse_mount(struct annotations *a, const char *name, const char *valu
 		    err, name, value,
 		    "the target must be an absolute path below /, without \"..\" and shorter "
 		    "than 256 bytes");
-	options = options_of(source);
-	if (options)
-		*options++ = '\0';
+	len = source_length(source);
+	options = source[len] ? source + len + 1 : NULL;
+	source[len] = '\0';
 	mount = &a->mount[a->nmounts++];
 	mount->annotation = strdup(name);
 	mount->target = strdup(copy);

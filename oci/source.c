@@ -46,14 +46,64 @@ static int mistake(const struct walk *w, const char *at, const char *what)
 		       (size_t)(at - w->spec) + 1, what);
 }
 
+static bool special(char c)
+{
+	return c && strchr(",[]\\", c);
+}
+
+static bool escaped(const char *p, const char *end)
+{
+	return *p == '\\' && p + 1 < end && special(p[1]);
+}
+
+void source_escape(const char *path, char *ret)
+{
+	for (; *path; path++) {
+		if (special(*path))
+			*ret++ = '\\';
+		*ret++ = *path;
+	}
+	*ret = '\0';
+}
+
+/* The first c from p to end that is neither escaped nor in brackets, or end. */
+static const char *find_outside(const char *p, const char *end, char c)
+{
+	int depth = 0;
+
+	for (; p < end; p++) {
+		if (escaped(p, end)) {
+			p++;
+			continue;
+		}
+		if (*p == c && depth <= 0)
+			return p;
+		depth += *p == '[';
+		depth -= *p == ']';
+	}
+	return end;
+}
+
+size_t source_length(const char *spec)
+{
+	return find_outside(spec, spec + strlen(spec), ',') - spec;
+}
+
 /* One leaf: [FS:]/path up to end. */
 static int leaf(const struct walk *w, bool ceph, const char *p, const char *end)
 {
 	char text[SOURCE_MAX];
 	struct source_leaf leaf = {.ceph = ceph, .fs = "", .path = text};
+	size_t n = 0;
 
-	memcpy(text, p, end - p);
-	text[end - p] = '\0';
+	for (const char *from = p; from < end; from++) {
+		if (escaped(from, end))
+			from++;
+		else if (special(*from) && *from != '\\')
+			return mistake(w, from, "in a path, this is written with a \\ in front");
+		text[n++] = *from;
+	}
+	text[n] = '\0';
 	if (ceph && text[0] != '/') {
 		char *colon = strchr(text, ':');
 
@@ -72,22 +122,23 @@ static int leaf(const struct walk *w, bool ceph, const char *p, const char *end)
 
 static int spec_walk(const struct walk *w, const char *p, const char *end, int depth);
 
-/* What is in front of the options that a nested source may have, which end at end. */
-static const char *before_options(const char *p, const char *end, bool in_cache)
+/* The options of a nested source, each with its comma in front, up to end. */
+static int nested_options(const struct walk *w, const char *p, const char *end, bool in_cache)
 {
-	static const char *const options[] = {",rw", ",ro", ",writeback"};
+	while (p < end) {
+		const char *name = p + 1;
 
-	for (size_t i = 0; i < (in_cache ? 3u : 2u);) {
-		size_t len = strlen(options[i]);
-
-		if ((size_t)(end - p) > len && !memcmp(end - len, options[i], len)) {
-			end -= len;
-			i = 0;
-		} else {
-			i++;
-		}
+		p = find_outside(name, end, ',');
+		if (p - name == 2 && name[0] == 'r' && (name[1] == 'w' || name[1] == 'o'))
+			continue;
+		if (in_cache && (size_t)(p - name) == strlen("writeback") &&
+		    !memcmp(name, "writeback", p - name))
+			continue;
+		return mistake(w, name,
+			       in_cache ? "options are ro, rw, writeback (a comma in a path is \\,)"
+					: "options are ro, rw (a comma in a path is \\,)");
 	}
-	return end;
+	return 0;
 }
 
 /* [SPEC,rw][SPEC,ro]... */
@@ -96,21 +147,18 @@ static int branches(const struct walk *w, const char *p, const char *end, int de
 	if (p == end)
 		return mistake(w, p, "expected [SOURCE]");
 	while (p < end) {
-		const char *close, *last;
-		int open = 0, r;
+		const char *close, *options;
+		int r;
 
 		if (*p != '[')
 			return mistake(w, p, "expected [");
-		for (close = p; close < end; close++) {
-			open += *close == '[';
-			open -= *close == ']';
-			if (!open)
-				break;
-		}
+		close = find_outside(p + 1, end, ']');
 		if (close == end)
 			return mistake(w, p, "this [ has no ]");
-		last = before_options(p + 1, close, in_cache);
-		r = spec_walk(w, p + 1, last, depth + 1);
+		options = find_outside(p + 1, close, ',');
+		r = spec_walk(w, p + 1, options, depth + 1);
+		if (!r)
+			r = nested_options(w, options, close, in_cache);
 		if (r < 0)
 			return r;
 		p = close + 1;

@@ -15,7 +15,7 @@
 struct source_leaf {
 	bool ceph;	  /* else local */
 	const char *fs;	  /* the named file system of ceph, "" for the cluster's default */
-	const char *path; /* absolute, normalized */
+	const char *path; /* absolute, normalized, escapes taken off */
 };
 
 /* Calls visit for each leaf, left to right; a negative result ends the walk and is returned. On a
@@ -23,6 +23,12 @@ struct source_leaf {
 int source_walk(const char *spec,
 		int (*visit)(void *arg, const struct source_leaf *leaf, struct err *err), void *arg,
 		struct err *err);
+
+/* path as a spec has it, each of , [ ] and backslash escaped. ret has room for twice its length. */
+void source_escape(const char *path, char *ret);
+
+/* Bytes of spec in front of the options of its outermost source. */
+size_t source_length(const char *spec);
 
 /* 0 when path is absolute and normalized: no "." or "..", no empty component, no trailing slash
  * ("/" itself is fine), shorter than max; else -EINVAL. */

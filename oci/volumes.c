@@ -157,7 +157,7 @@ static int take_binds(const struct volumes_context *c, const json_t *mounts, jso
 	size_t i;
 
 	json_array_foreach (mounts, i, mount) {
-		char target[PATH_MAX], resolved[PATH_MAX], spec[PATH_MAX + 8];
+		char target[PATH_MAX], resolved[PATH_MAX], spec[2 * PATH_MAX + 8] = "local:";
 		CLEANUP_FREE char *source = NULL;
 		json_t *flags;
 		int r = destination(mount, target, err);
@@ -171,7 +171,7 @@ static int take_binds(const struct volumes_context *c, const json_t *mounts, jso
 		r = rootfs_resolve(c->root, target, resolved);
 		if (r < 0)
 			return err_prefix(err, r, "volume %s: its path in the image", target);
-		snprintf(spec, sizeof(spec), "local:%s", source);
+		source_escape(source, spec + strlen("local:"));
 		flags = json_array();
 		for (size_t f = 0; !r && f < VOLUME_FLAGS; f++) {
 			const char *name = volume_flags[f].name;

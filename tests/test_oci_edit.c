@@ -37,8 +37,8 @@ static void touch(const char *name, const char *text)
 
 static int setup(void **state)
 {
-	static const char *const dirs[] = {"root",   "root/etc", "root/srv", "a",
-					   "a/deep", "b",	 "out"};
+	static const char *const dirs[] = {"root", "root/etc", "root/srv", "a",	  "a/deep",
+					   "b",	   "out",      "a,ro",	   "[x]", "b\\"};
 	char path[256];
 
 	strcpy(tmp, "/tmp/danaus-test-edit-XXXXXX");
@@ -257,6 +257,12 @@ static void volumes_are_chosen(void **state)
 	    {"", BIND("/data", "@/a") "," BIND("/data/conf", "@/file"), ""},
 	    {"", BIND("/x", "@/a") "," BIND("/x/y", "@/b") "," BIND("/x/y/z", "@/file"), ""},
 	    {"", BIND("/link/d", "@/a"), "/srv/d=local:@/a "},
+	    {"", BIND("/c", "@/a,ro") "," BIND("/d", "@/[x]"),
+	     "/c=local:@/a\\,ro /d=local:@/\\[x\\] "},
+	    {"", BIND("/c", "@/b\\\\"), "/c=local:@/b\\\\ "},
+	    {"'danaus.mount': '/m=local:@/a\\\\,ro;ro'", "", "/m=local:@/a\\,ro,ro "},
+	    {"'danaus.mount': '/m=union:[local:@/\\\\[x\\\\],rw][local:@/a\\\\,ro,ro]'", "",
+	     "/m=union:[local:@/\\[x\\],rw][local:@/a\\,ro,ro] "},
 	    {"'danaus.mount': '/m=local:@/b'", BIND("/data", "@/a"), "/m=local:@/b "},
 	    {"'danaus.mount': '/m=union:[local:@/a,rw][local:@/b,ro],ro'", "",
 	     "/m=union:[local:@/a,rw][local:@/b,ro],ro "},

@@ -73,6 +73,14 @@ eq "the hidden one" "$(cat "$a/sub/f")" hidden
 out=$(run -v "$b:/data/sub" -v "$a:/data" $IMAGE_SMALL sh -c 'ls /data; cat /data/sub/f' | tr '\n' ' ')
 eq "nested, static" "$out" "sub in-b "
 
+for name in a,ro 'b[c]' 'd\,e' 'f;g' 'h i'; do # no options, and no brackets
+	data=$(new_dir "$name")
+	run -v "$data:/data" $IMAGE_SMALL sh -c 'echo w > /data/f'
+	eq "a directory named $name" "$(cat "$data/f")" w
+done
+run --annotation "danaus.mount=/data=local:$CASE_DIR/a\\;ro;rw" $IMAGE_SMALL sh -c 'echo m > /data/f'
+eq "a comma in danaus.mount" "$(cat "$CASE_DIR/a,ro/f")" m
+
 echo single > "$CASE_DIR/file"
 has "a single file is left alone" "$(run -v "$CASE_DIR/file:/etc/single" -v "$b:/data" $IMAGE_FULL \
 	sh -c 'cat /etc/single; grep -c " /etc/single fuse" /proc/mounts; grep -c " /data fuse" /proc/mounts' | tr '\n' ' ')" '^single 0 1 $'
