@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -32,12 +33,20 @@ static const json_t *find_volume(const json_t *spec, const char *target)
 	return NULL;
 }
 
-static int set_flags(int mount, const json_t *volume)
+/* The face's mount takes the place of the one at on, and allows what that one allows: set-user-id
+ * programs, devices, programs at all. */
+static int set_flags(int mount, int on, const json_t *volume)
 {
-	struct mount_attr attr = {0};
+	struct mount_attr attr = {.attr_clr = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+	struct statvfs covered;
 	const json_t *flag;
 	size_t i;
 
+	if (fstatvfs(on, &covered) < 0)
+		return -errno;
+	attr.attr_set = (covered.f_flag & ST_NOSUID ? MOUNT_ATTR_NOSUID : 0) |
+			(covered.f_flag & ST_NODEV ? MOUNT_ATTR_NODEV : 0) |
+			(covered.f_flag & ST_NOEXEC ? MOUNT_ATTR_NOEXEC : 0);
 	if (json_is_true(json_object_get(volume, "ro")))
 		attr.attr_set |= MOUNT_ATTR_RDONLY;
 	json_array_foreach (json_object_get(volume, "flags"), i, flag) {
@@ -48,8 +57,6 @@ static int set_flags(int mount, const json_t *volume)
 			attr.attr_clr |= volume_flags[f].clear;
 		}
 	}
-	if (!attr.attr_set && !attr.attr_clr)
-		return 0;
 	return syscall(SYS_mount_setattr, mount, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0
 		   ? -errno
 		   : 0;
@@ -87,7 +94,7 @@ static int attach(int root, const json_t *spec, const char *target, int mount, s
 			       "place itself",
 			       target);
 	if (!r)
-		r = set_flags(mount, volume);
+		r = set_flags(mount, on, volume);
 	if (!r && syscall(SYS_move_mount, mount, "", on, "",
 			  MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
 		r = -errno;

@@ -100,8 +100,8 @@ static int set(int fs, unsigned command, const char *key, const char *value, str
 		       strerror(errno));
 }
 
-/* A mount that is attached nowhere. Set-user-id programs and devices do nothing on it, as podman
- * mounts volumes by default. */
+/* A mount that is attached nowhere. Set-user-id programs and devices do nothing on it: who attaches
+ * it knows whether they may. */
 static int mount_detached(int dev_fuse, bool ro, int *ret_fd, struct err *err)
 {
 	CLEANUP_FD int fs = fsopen("fuse", FSOPEN_CLOEXEC);

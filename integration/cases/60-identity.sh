@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Capabilities, no_new_privs, the seccomp profile, ids, limits, environment, descriptors: in the
-# container they are what they are without Danaus. One difference is stated: Danaus' own filter is one
-# more, so that /proc/self/status says "Seccomp: 2" also for an unconfined container.
+# container they are what they are without Danaus, and so is what a set-user-id program or a device node
+# on the volume does. One difference is stated: Danaus' own filter is one more, so that
+# /proc/self/status says "Seccomp: 2" also for an unconfined container.
 # image: full
 # seconds: 240
 . "$LIB/case.sh"
@@ -61,6 +62,21 @@ out=$(run --security-opt "seccomp=$CASE_DIR/profile.json" -v /bin/busybox:/usr/b
 	sh -c 'busybox mkdir /data/denied; busybox mkdir /tmp/denied; true' 2>&1)
 eq "a denied call stays denied" "$(grep -c 'Cannot assign requested address' <<<"$out")" 2
 [ ! -e "$data/denied" ]
+
+# Whose rights a program on the volume has, and which device a node there is, is the mount's to say
+on_volume() { # run|plain MOUNT-OPTIONS
+	rm -rf "$data/own"; mkdir -m 777 "$data/own"
+	"$1" --cap-add mknod -v "$data/own:/data$2" $IMAGE_FULL bash -c '
+		cd /data; for mode in 4755 2755; do
+			cp /usr/bin/id id; chown 1000:1001 id; chmod $mode id
+			setpriv --reuid 33 --regid 33 --clear-groups ./id
+		done
+		mknod null c 1 3; echo x > null; stat -c %F null' 2>&1
+}
+for options in "" :nosuid :nodev :noexec; do
+	eq "on a volume$options" "$(on_volume run "$options")" "$(on_volume plain "$options")"
+done
+has "a set-user-id program" "$(on_volume run "")" 'euid=1000'
 
 # A program that meets the volume never sets its umask, which its threads share, not for a moment either
 echo text > "$data/f"
