@@ -198,7 +198,9 @@ int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct 
 	*s = (struct service){-1, -1, -1};
 	r = lock_pool(pool, start_spec, s, err);
 	if (!r) {
-		r = fd_connect_at(s->dir, "control", &s->sock);
+		r = fd_connect_at_once(s->dir, "control", &s->sock);
+		if (r == -EAGAIN)
+			err_set(err, r, "its service does not take connections: it is stopped or frozen");
 		if (r == -ECONNREFUSED)
 			r = -ENOENT; /* it died and left its socket */
 		if (r == -ENOENT && start_spec) {

@@ -239,18 +239,30 @@ int fd_listen_at(int dirfd, const char *name, mode_t mode, int *ret)
 	return 0;
 }
 
-int fd_connect_at(int dirfd, const char *name, int *ret)
+static int connect_at(int dirfd, const char *name, int flags, int *ret)
 {
 	struct sockaddr_un addr;
 	int r = unix_address(dirfd, name, &addr);
 
 	if (r < 0)
 		return r;
-	CLEANUP_FD int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	CLEANUP_FD int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0);
 	if (sock < 0)
 		return -errno;
 	if (connect(sock, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return -errno;
+	if (flags && fcntl(sock, F_SETFL, 0) < 0)
+		return -errno;
 	*ret = STEAL_FD(sock);
 	return 0;
+}
+
+int fd_connect_at(int dirfd, const char *name, int *ret)
+{
+	return connect_at(dirfd, name, 0, ret);
+}
+
+int fd_connect_at_once(int dirfd, const char *name, int *ret)
+{
+	return connect_at(dirfd, name, SOCK_NONBLOCK, ret);
 }
