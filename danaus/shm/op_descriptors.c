@@ -39,7 +39,6 @@ int op_adopt(struct call *call, struct vctx *ctx)
 	struct container *container = call->session->container;
 	CLEANUP_VFILE struct vfile *file = NULL;
 	struct vtarget at = {0};
-	uint32_t handle;
 	struct attr attr;
 	int flags, r;
 
@@ -54,14 +53,10 @@ int op_adopt(struct call *call, struct vctx *ctx)
 	flags = vfile_flags(file);
 	r = vfs_stat(ctx, &at, &attr);
 	if (!r)
-		r = handles_add(&call->session->handles, file, &handle);
-	if (r < 0)
-		return r;
-	file = NULL;
-	reply_attr(call, &attr);
-	call->reply.value = handle;
-	call->reply.value2 = flags;
-	return 0;
+		r = reply_file(call, &file, &attr);
+	if (!r)
+		call->reply.value2 = flags;
+	return r;
 }
 
 int op_kernel_file(struct call *call, struct vctx *ctx)

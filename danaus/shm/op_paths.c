@@ -46,20 +46,12 @@ int op_open(struct call *call, struct vctx *ctx)
 	const struct wire_request *q = &call->request;
 	CLEANUP_TARGET struct vtarget at = {0};
 	CLEANUP_VFILE struct vfile *file = NULL;
-	uint32_t handle;
 	struct attr attr;
 	int r = target(call, q->handle, call->piece1, q->flags & O_NOFOLLOW, &at);
 
 	if (!r)
 		r = vfs_open(ctx, &at, q->flags & ~O_CLOEXEC, q->mode, &file, &attr);
-	if (!r)
-		r = handles_add(&call->session->handles, file, &handle);
-	if (r < 0)
-		return r;
-	file = NULL;
-	reply_attr(call, &attr);
-	call->reply.value = handle;
-	return 0;
+	return r < 0 ? r : reply_file(call, &file, &attr);
 }
 
 int op_stat(struct call *call, struct vctx *ctx)

@@ -55,3 +55,18 @@ static inline int counted(struct call *call, int64_t n, bool payload)
 
 /* Into the reply, with the ids that the caller's user namespace has for them. */
 void reply_attr(struct call *call, const struct attr *attr);
+
+/* The answer of an operation that opens: a handle for *file, whose reference it takes over on
+ * success, and the attributes. As handles_add(). */
+static inline int reply_file(struct call *call, struct vfile **file, const struct attr *attr)
+{
+	uint32_t handle;
+	int r = handles_add(&call->session->handles, *file, &handle);
+
+	if (r < 0)
+		return r;
+	*file = NULL;
+	reply_attr(call, attr);
+	call->reply.value = handle;
+	return 0;
+}
