@@ -4,6 +4,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "danaus/base/err.h"
 
@@ -15,6 +16,15 @@ int verb_configure(int argc, char **argv);
 
 #define CTL_TIMEOUT_MS	   3000
 #define CTL_PODMAN_DROP_IN "/etc/containers/containers.conf.d/50-danaus.conf"
+
+/* What list and stats take. */
+struct ctl_options {
+	const char *run_dir, *pool; /* pool NULL: all */
+	bool json;
+};
+
+/* False: something else was given, which standard error names. */
+bool ctl_options(int argc, char **argv, bool takes_pool, struct ctl_options *ret);
 
 /* Gets a pool's answer, or NULL and the reason. */
 typedef void ctl_pool_fn(const char *pool, json_t *answer, const struct err *err, void *arg);

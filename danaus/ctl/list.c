@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* danausctl list. */
-#include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "danaus/ctl/ctl.h"
-#include "oci/rundir.h"
 
 static const char *text_of(json_t *object, const char *key)
 {
@@ -44,18 +41,9 @@ static void print_pool(const char *pool, json_t *answer, const struct err *err, 
 
 int verb_list(int argc, char **argv)
 {
-	const char *run_dir = RUNDIR;
-	bool json = false;
+	struct ctl_options options;
 
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json")) {
-			json = true;
-		} else if (!strcmp(argv[i], "--run-dir") && i + 1 < argc) {
-			run_dir = argv[++i];
-		} else {
-			fprintf(stderr, "danausctl list: unexpected %s\n", argv[i]);
-			return 2;
-		}
-	}
-	return ctl_show(run_dir, NULL, "list", NULL, json ? NULL : print_pool);
+	if (!ctl_options(argc, argv, false, &options))
+		return 2;
+	return ctl_show(options.run_dir, NULL, "list", NULL, options.json ? NULL : print_pool);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owns nothing: one request and one answer per connection to a pool's control socket, with a
- * deadline, so that no service can hang the tool. */
+/* Owns nothing: the verbs that ask services. One request and one answer per connection to a pool's
+ * control socket, with a deadline, so that no service can hang the tool. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,8 +15,27 @@
 #include "danaus/base/cleanup.h"
 #include "danaus/base/fd.h"
 #include "danaus/ctl/ctl.h"
+#include "oci/rundir.h"
 
 #define ANSWER_MAX (1u << 20)
+
+bool ctl_options(int argc, char **argv, bool takes_pool, struct ctl_options *ret)
+{
+	*ret = (struct ctl_options){.run_dir = RUNDIR};
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--json")) {
+			ret->json = true;
+		} else if (!strcmp(argv[i], "--run-dir") && i + 1 < argc) {
+			ret->run_dir = argv[++i];
+		} else if (takes_pool && argv[i][0] != '-' && !ret->pool) {
+			ret->pool = argv[i];
+		} else {
+			fprintf(stderr, "danausctl %s: unexpected %s\n", argv[0], argv[i]);
+			return false;
+		}
+	}
+	return true;
+}
 
 static int connect_pool(int pools, const char *pool, int *ret)
 {

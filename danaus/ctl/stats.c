@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* danausctl stats. */
-#include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "danaus/ctl/ctl.h"
-#include "oci/rundir.h"
 
 static double us(json_t *op, const char *key)
 {
@@ -35,20 +32,10 @@ static void print_pool(const char *pool, json_t *answer, const struct err *err, 
 
 int verb_stats(int argc, char **argv)
 {
-	const char *run_dir = RUNDIR, *pool = NULL;
-	bool json = false;
+	struct ctl_options options;
 
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json")) {
-			json = true;
-		} else if (!strcmp(argv[i], "--run-dir") && i + 1 < argc) {
-			run_dir = argv[++i];
-		} else if (argv[i][0] == '-' || pool) {
-			fprintf(stderr, "danausctl stats: unexpected %s\n", argv[i]);
-			return 2;
-		} else {
-			pool = argv[i];
-		}
-	}
-	return ctl_show(run_dir, pool, "stats", "stats", json ? NULL : print_pool);
+	if (!ctl_options(argc, argv, true, &options))
+		return 2;
+	return ctl_show(options.run_dir, options.pool, "stats", "stats",
+			options.json ? NULL : print_pool);
 }
