@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Changes of names that others overtake: between a call's look at a name and its change of it. */
+/* Changes of names that others overtake: between a call's look at a name and its change of it; and
+ * what is seen of a change by who hears of it before the call that made it is over. */
 #include "tests/lib/vfs_env.h"
 
 #include "danaus/service/libservice.h"
 
-static struct libservice_ops hooked;
-static int (*plain_lookup)(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
-			   const char *name, struct ls_node **ret, struct attr *ret_attr);
+static struct libservice_ops hooked, plain;
 static struct {
 	struct env *env;
 	const char *at;		   /* the name that sets it off, once */
 	const char *renames[4][2]; /* what others do then */
+	bool listens;		   /* somebody looks at all names after each change below */
+	unsigned told;
 } hook;
 
 static void move(struct env *env, const char *from, const char *to)
@@ -23,7 +24,7 @@ static void move(struct env *env, const char *from, const char *to)
 static int lookup(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
 		  const char *name, struct ls_node **ret, struct attr *ret_attr)
 {
-	int r = plain_lookup(ls, cred, dir, name, ret, ret_attr);
+	int r = plain.lookup(ls, cred, dir, name, ret, ret_attr);
 	struct attr attr;
 
 	if (hook.at && !strcmp(name, hook.at)) {
@@ -33,6 +34,63 @@ static int lookup(struct libservice *ls, const struct cred *cred, struct ls_node
 		env_stat(hook.env, &hook.env->ctx, name, &attr);
 	}
 	return r;
+}
+
+static void all_are_as_on_the_host(struct env *env);
+
+static long tell(long r)
+{
+	if (hook.listens && r >= 0) {
+		hook.told++;
+		all_are_as_on_the_host(hook.env);
+	}
+	return r;
+}
+
+static int make_below(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+		      const char *name, mode_t mode, mode_t umask, dev_t rdev, const char *target,
+		      struct ls_node **ret, struct attr *ret_attr)
+{
+	return tell(plain.make(ls, cred, dir, name, mode, umask, rdev, target, ret, ret_attr));
+}
+
+static int create(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+		  const char *name, int flags, mode_t mode, mode_t umask, struct ls_node **ret,
+		  struct ls_file **ret_file, struct attr *ret_attr)
+{
+	return tell(plain.create(ls, cred, dir, name, flags, mode, umask, ret, ret_file, ret_attr));
+}
+
+static int link_below(struct libservice *ls, const struct cred *cred, struct ls_node *node,
+		      struct ls_node *dir, const char *name)
+{
+	return tell(plain.link(ls, cred, node, dir, name));
+}
+
+static int unlink_below(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+			const char *name, bool directory)
+{
+	return tell(plain.unlink(ls, cred, dir, name, directory));
+}
+
+static int rename_below(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
+			const char *name, struct ls_node *newdir, const char *newname,
+			unsigned flags)
+{
+	return tell(plain.rename(ls, cred, dir, name, newdir, newname, flags));
+}
+
+static int setattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
+		   struct ls_file *file, unsigned set, const struct attr *attr,
+		   struct attr *ret_attr)
+{
+	return tell(plain.setattr(ls, cred, node, file, set, attr, ret_attr));
+}
+
+static ssize_t write_below(struct libservice *ls, struct ls_file *file, const struct iovec *iov,
+			   int niov, uint64_t offset, bool append, uint64_t *ret_end)
+{
+	return tell(plain.write(ls, file, iov, niov, offset, append, ret_end));
 }
 
 static int setup(void **state)
@@ -46,8 +104,15 @@ static int setup(void **state)
 	env_mkdir(env->dir);
 	assert_int_equal(local_new(env->dir, &ls, &err), 0);
 	hooked = *ls->ops;
-	plain_lookup = hooked.lookup;
+	plain = hooked;
 	hooked.lookup = lookup;
+	hooked.make = make_below;
+	hooked.create = create;
+	hooked.link = link_below;
+	hooked.unlink = unlink_below;
+	hooked.rename = rename_below;
+	hooked.setattr = setattr;
+	hooked.write = write_below;
 	ls->ops = &hooked;
 	env_serve(env, ls);
 	*state = env;
@@ -77,8 +142,12 @@ static void is_as_on_the_host(struct env *env, const char *name)
 	int there = stat(env_host(env, name), &st), r = env_stat(env, &env->ctx, name, &attr);
 
 	assert_int_equal(r, there ? -ENOENT : 0);
-	if (!r)
-		assert_int_equal(attr.ino, st.st_ino);
+	if (r)
+		return;
+	assert_int_equal(attr.ino, st.st_ino);
+	assert_int_equal(attr.mode, st.st_mode);
+	assert_int_equal(attr.size, st.st_size);
+	assert_int_equal(attr.nlink, st.st_nlink);
 }
 
 static void all_are_as_on_the_host(struct env *env)
@@ -138,6 +207,38 @@ static void an_overtaken_unlink_takes_what_is_there(void **state)
 	is_as_on_the_host(env, "c");
 }
 
+static void who_is_told_of_a_change_sees_it(void **state)
+{
+	struct env *env = *state;
+	struct vtarget root = env_at(env, ""), a = env_at(env, "a"), b = env_at(env, "b"),
+		       c = env_at(env, "c"), z = env_at(env, "z");
+	const struct setattr mode = {.set = ATTR_MODE, .attr = {.mode = 0600}},
+			     size = {.set = ATTR_SIZE, .attr = {.size = 100}};
+	const struct iovec iov = {"text", 4};
+	struct vfile *file;
+	struct vnode *node;
+	struct attr attr;
+
+	assert_int_equal(vfs_lookup(&env->ctx, &root, &node, &attr), 0);
+	close(vnode_host_fd(node)); /* inotify_add_watch() would follow */
+	vnode_unref(node);
+	all_are_as_on_the_host(env);
+	hook.listens = true;
+	file = make(env, "a");
+	assert_int_equal(vfs_write(&env->ctx, file, &iov, 1, 0, false), 4);
+	assert_int_equal(vfs_setattr(&env->ctx, &a, &mode, &attr), 0);
+	assert_int_equal(vfs_setattr(&env->ctx, &a, &size, &attr), 0);
+	assert_int_equal(vfs_make(&env->ctx, &c, S_IFDIR | 0755, 0, NULL, &attr), 0);
+	assert_int_equal(vfs_link(&env->ctx, &a, &b), 0);
+	assert_int_equal(vfs_rename(&env->ctx, &b, &z, 0), 0);
+	assert_int_equal(vfs_unlink(&env->ctx, &a, false), 0);
+	assert_int_equal(vfs_unlink(&env->ctx, &c, true), 0);
+	assert_int_equal(hook.told, 9);
+	hook.listens = false;
+	all_are_as_on_the_host(env);
+	vfile_unref(file);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -146,6 +247,7 @@ int main(void)
 	    TEST(an_overtaken_rename_moves_what_is_there),
 	    TEST(two_names_that_were_of_one_inode_count_no_more),
 	    TEST(an_overtaken_unlink_takes_what_is_there),
+	    TEST(who_is_told_of_a_change_sees_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -134,7 +134,8 @@ static struct dentry *find_locked(struct vfs *vfs, struct vnode *dir, const char
 	return d;
 }
 
-/* set: our own change, counted in names_gen; otherwise only when gen is still that. */
+/* set: our own change, counted in names_gen; otherwise only when gen is still that, and no change
+ * is under way that somebody may hear of before it is entered. */
 static void replace(struct vnode *dir, const char *name, size_t len, struct vnode *node, bool set,
 		    bool drop, unsigned gen, uint64_t now)
 {
@@ -148,7 +149,8 @@ static void replace(struct vnode *dir, const char *name, size_t len, struct vnod
 	pthread_mutex_lock(stripe_of(vfs, hash));
 	if (set)
 		atomic_fetch_add(&dir->names_gen, 1);
-	else if (!drop && atomic_load(&dir->names_gen) != gen) {
+	else if (!drop &&
+		 (atomic_load(&dir->names_gen) != gen || atomic_load(&dir->names_change))) {
 		pthread_mutex_unlock(stripe_of(vfs, hash));
 		if (made)
 			dentry_free(vfs, made);
@@ -192,6 +194,19 @@ void dentry_set(struct vnode *dir, const char *name, size_t len, struct vnode *n
 void dentry_drop(struct vnode *dir, const char *name, size_t len)
 {
 	replace(dir, name, len, NULL, true, true, 0, 0);
+}
+
+void dentry_change_begin(struct vnode *dir, const char *name, size_t len)
+{
+	if (!atomic_load_explicit(&dir->instance->watched, memory_order_relaxed))
+		return;
+	atomic_store(&dir->names_change, true);
+	dentry_drop(dir, name, len);
+}
+
+void dentry_change_end(struct vnode *dir)
+{
+	atomic_store_explicit(&dir->names_change, false, memory_order_release);
 }
 
 /* Takes an entry off the list; the caller owns it then. */

@@ -59,6 +59,7 @@ int vfs_make(struct vctx *ctx, const struct vtarget *at, mode_t mode, dev_t rdev
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&dir->names);
+	dentry_change_begin(dir, walk.last, walk.len);
 	r = ls_make(dir->instance->ls, ctx->cred, dir->ls, walk.last, mode, ctx->umask, rdev,
 		    content, &ls_node, &attr);
 	if (!r)
@@ -70,6 +71,7 @@ int vfs_make(struct vctx *ctx, const struct vtarget *at, mode_t mode, dev_t rdev
 	} else {
 		dentry_drop(dir, walk.last, walk.len);
 	}
+	dentry_change_end(dir);
 	pthread_mutex_unlock(&dir->names);
 	if (r < 0)
 		return r;
@@ -103,11 +105,13 @@ int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *
 		r = -EXDEV;
 	if (!r) {
 		pthread_mutex_lock(&dir->names);
+		dentry_change_begin(dir, walk.last, walk.len);
 		r = ls_link(dir->instance->ls, ctx->cred, node->ls, dir->ls, walk.last);
 		if (!r)
 			dentry_set(dir, walk.last, walk.len, node, walk.now);
 		else
 			dentry_drop(dir, walk.last, walk.len);
+		dentry_change_end(dir);
 		pthread_mutex_unlock(&dir->names);
 	}
 	if (!r) {
@@ -186,12 +190,15 @@ int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
 		if (!r)
 			r = check_unlink(&walk, node, directory);
 		known = !r && vnode_cached_rights(node, walk.now, &before);
-		if (!r)
+		if (!r) {
+			dentry_change_begin(dir, walk.last, walk.len);
 			r = ls_unlink(dir->instance->ls, ctx->cred, dir->ls, walk.last, directory);
+		}
 		if (!r)
 			dentry_set(dir, walk.last, walk.len, NULL, walk.now);
 		else if (r == -ENOENT)
 			dentry_drop(dir, walk.last, walk.len);
+		dentry_change_end(dir);
 		pthread_mutex_unlock(&dir->names);
 	}
 	if (!r) {
@@ -293,9 +300,12 @@ int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtar
 			r = look_again(ctx, &new, new_gen, &victim);
 		if (!r)
 			r = check_rename(&old, &new, node, victim, flags);
-		if (!r)
+		if (!r) {
+			dentry_change_begin(old.node, old.last, old.len);
+			dentry_change_begin(new.node, new.last, new.len);
 			r = ls_rename(old.node->instance->ls, ctx->cred, old.node->ls, old.last,
 				      new.node->ls, new.last, flags);
+		}
 		/* Two names of one inode: nothing happened, rename(2). */
 		if (!r && node != victim)
 			moved(&old, &new, node, victim, flags);
@@ -303,6 +313,8 @@ int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtar
 			dentry_drop(old.node, old.last, old.len);
 			dentry_drop(new.node, new.last, new.len);
 		}
+		dentry_change_end(old.node);
+		dentry_change_end(new.node);
 		unlock_two(old.node, new.node);
 	}
 	if (!r && node != victim) {

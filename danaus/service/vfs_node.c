@@ -249,7 +249,9 @@ static void read_words(struct vnode *node, struct attr *ret)
 
 bool vnode_cached(struct vnode *node, uint64_t now, struct attr *ret)
 {
-	if (atomic_load_explicit(&node->attr_until, memory_order_acquire) <= now)
+	/* Who watches hears of a change before whoever makes it has said here that it is made. */
+	if (atomic_load_explicit(&node->attr_until, memory_order_acquire) <= now ||
+	    atomic_load_explicit(&node->instance->watched, memory_order_relaxed))
 		return false;
 	read_words(node, ret);
 	return true;

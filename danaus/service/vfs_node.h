@@ -77,9 +77,10 @@ struct vnode {
 	_Atomic uint64_t attr_word[ATTR_WORDS];
 	atomic_bool atime_moves; /* a read changes it */
 
-	pthread_mutex_t lock;  /* attr_word, rd, wr, resting */
-	pthread_mutex_t names; /* held over each change of this directory */
-	atomic_uint names_gen; /* counts our own changes of names */
+	pthread_mutex_t lock;	  /* attr_word, rd, wr, resting */
+	pthread_mutex_t names;	  /* held over each change of this directory */
+	atomic_uint names_gen;	  /* counts our own changes of names */
+	atomic_bool names_change; /* one is under way in a watched instance */
 
 	struct vopen *rd, *wr;
 	atomic_bool rest_used, no_rest;
@@ -129,7 +130,8 @@ struct vfs_instance {
 	_Atomic(struct vnode *) covered; /* where it is mounted in another one's tree */
 	_Atomic dev_t dev;
 	uint64_t ls_dev;
-	atomic_bool watched; /* somebody waits for inotify events: opens are not shared */
+	atomic_bool watched; /* somebody waits for inotify events: opens are not shared, and cached
+			      * attributes are no answer, nor are names that are changing */
 	bool strict_atime, no_atime;
 	bool host_ro; /* not by our own choice: the libservice finds out when asked to write */
 	struct face face;
@@ -211,6 +213,11 @@ struct dentry *dentry_find(struct vnode *dir, const char *name, size_t len, uint
 /* Caches what a lookup that began at names_gen gen found; node NULL: nothing. */
 void dentry_enter(struct vnode *dir, const char *name, size_t len, struct vnode *node, unsigned gen,
 		  uint64_t now);
+/* Around the libservice's change of a name and its dentry_set() or dentry_drop(), dir->names being
+ * held. Who watches hears of the change from the host before we enter it: what he asks meanwhile,
+ * the libservice answers. */
+void dentry_change_begin(struct vnode *dir, const char *name, size_t len);
+void dentry_change_end(struct vnode *dir);
 /* We changed the name (dir->names is held): node NULL: it is gone. */
 void dentry_set(struct vnode *dir, const char *name, size_t len, struct vnode *node, uint64_t now);
 /* It is not known any more what the name is. */

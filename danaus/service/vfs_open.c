@@ -498,6 +498,7 @@ static int create(struct vctx *ctx, struct walk *walk, int flags, mode_t mode, s
 	if (ls->ro)
 		return -EROFS;
 	pthread_mutex_lock(&dir->names);
+	dentry_change_begin(dir, walk->last, walk->len);
 	r = ls_create(ls, ctx->cred, dir->ls, walk->last, acc, mode, ctx->umask, &ls_node, &ls_file,
 		      &attr);
 	if (r < 0 && vfs_make_room(dir->instance->vfs, r))
@@ -509,6 +510,7 @@ static int create(struct vctx *ctx, struct walk *walk, int flags, mode_t mode, s
 		dentry_set(dir, walk->last, walk->len, node, walk->now);
 	else
 		dentry_drop(dir, walk->last, walk->len);
+	dentry_change_end(dir);
 	pthread_mutex_unlock(&dir->names);
 	if (r < 0)
 		return r;
