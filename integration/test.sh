@@ -72,8 +72,13 @@ passed=0 failed=0 skipped=0 unsteady=() failures=() times=()
 step_packages() { packages_install; }
 step_build() { build_default && install_private; }
 units() { # NAME DIR MULTIPLIER [SUITE]: in a sandbox, whose watchdog ends what hangs on its own FUSE mount
+	local skipped
 	DANAUS_HYBRID=1 SANDBOX_SECONDS=$((300 * $3)) sandbox "$1" \
-		meson test -C "$2" --no-rebuild --suite unit ${4:+--suite $4} --print-errorlogs --timeout-multiplier "$3"
+		meson test -C "$2" --no-rebuild --suite unit ${4:+--suite $4} --print-errorlogs --timeout-multiplier "$3" ||
+		return
+	# Everything they need is here but a cluster, which 90 has
+	skipped=$(jq -r 'select(.result == "SKIP") | .name | select(contains("service_ceph") | not)' "$2/meson-logs/testlog.json")
+	[ -z "$skipped" ] || { echo "skipped:" $skipped; return 1; }
 }
 seeds() { # TEST NUMBER: what compares random operations, with more seeds than for every change
 	[ "$DANAUS_NIGHTLY" = 1 ] || return 0
