@@ -33,6 +33,7 @@ still_served() { # CONTAINER: what the writable branch has, and new files beside
 union="union:[local:$own;rw][local:$low;ro][local:$mounted;ro]"
 up branches --annotation "danaus.mount=/data=$union" $IMAGE_FULL \
 	sh -c 'exec 3< /data/d/open; echo opened; until [ -e /tmp/go ]; do sleep 0.1; done; cat <&3; sleep 1000'
+has "danausctl list: the stack" "$(danausctl list)" "/data = union:\[local:$own,rw\]\[local:$low,ro\]\[local:$mounted,ro\]\$"
 until_true "a file of the branch is open" 60 sh -c "podman logs branches | grep -qx opened"
 rm -r "$low"
 umount -l "$mounted"
