@@ -20,15 +20,24 @@ out=$(run -v "$outer/data:/data" $IMAGE_SMALL sh -c 'cd /data/a/b/c && cat ../..
 hasnt "a static program" "$out" HOST-SECRET
 # What is mounted over a part of a volume in another mount namespace hides that there, as it hides a part
 # of a bind mount, also from who was attached before or has been since
-hide='mkdir /data/hide; echo seen > /data/hide/f; unshare -m sh -c "
-	mount -t tmpfs none /data/hide; cat /data/hide/f; ls -A /data/hide; cd /data; cat hide/f; cat a/own"; cat /data/hide/f'
+cat > "$CASE_DIR/hide" <<-'END'
+	mount -t tmpfs none /data/hide 2> /dev/null ||
+		python3 -c 'import ctypes; ctypes.CDLL(None).mount(b"none", b"/data/hide", b"tmpfs", 0, None)'
+	cat /data/hide/f
+	ls -A /data/hide
+	cd /data
+	cat hide/f
+	cat a/own
+END
+hide='mkdir /data/hide; echo seen > /data/hide/f; unshare -m sh /hide; cat /data/hide/f'
 for image in $IMAGE_FULL $IMAGE_SMALL; do
 	for with in run plain; do
 		dir=$(new_dir "hide-$with-${image##*-}")
 		mkdir -p "$dir/a"
 		echo own > "$dir/a/own"
-		$with --cap-add sys_admin -v "$dir:/data" "$image" sh -c "$hide" > "$CASE_DIR/$with" 2>&1 || true
+		$with --cap-add sys_admin -v "$dir:/data" -v "$CASE_DIR/hide:/hide:ro" "$image" sh -c "$hide" > "$CASE_DIR/$with" 2>&1 || true
 	done
 	has "its own are there, ${image##*-}" "$(cat "$CASE_DIR/plain")" '^own$'
+	eq "seen from outside alone, ${image##*-}" "$(grep -c '^seen$' "$CASE_DIR/plain")" 1
 	eq "what is hidden, ${image##*-}" "$(cat "$CASE_DIR/run")" "$(cat "$CASE_DIR/plain")"
 done
