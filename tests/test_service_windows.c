@@ -61,13 +61,14 @@ static void settle(struct view *v)
 	} while (!look(v, 0, &byte, 1));
 }
 
-static void view_start(struct view *v)
+static void view_start_on(struct view *v, const char *format, bool remote)
 {
 	struct vtarget at;
 	char page[WINDOW_PAGE];
 
 	memset(v, 0, sizeof(*v));
-	env_start(&v->env, false);
+	env_start_on(&v->env, format);
+	v->env.instance->ls->remote = remote;
 	at = (struct vtarget){.dir = vfs_instance_root(v->env.instance), .path = "f"};
 	vfs_set_window_budget(v->env.vfs, 1 << 20);
 	assert_int_equal(vfs_open(&v->env.ctx, &at, O_RDWR | O_CREAT, 0644, &v->file, NULL), 0);
@@ -78,6 +79,11 @@ static void view_start(struct view *v)
 	assert_int_equal(vfs_window(&v->env.ctx, v->file, &v->fd, &v->bytes), 0);
 	v->window = mmap(NULL, v->bytes, PROT_READ, MAP_SHARED, v->fd, 0);
 	assert_ptr_not_equal(v->window, MAP_FAILED);
+}
+
+static void view_start(struct view *v)
+{
+	view_start_on(v, "local:%s", false);
 }
 
 static void view_end(struct view *v)
@@ -186,22 +192,115 @@ static void our_own_changes_are_seen_at_once(void **state)
 	view_end(&v);
 }
 
+static void change_outside(struct view *v, char byte)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/f", v->env.dir);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, &byte, 1, 0), 1);
+	close(fd);
+}
+
 static void a_change_from_outside_voids_it(void **state)
 {
-	char path[128], byte;
 	struct view v;
-	int fd;
+	char byte;
 
 	view_start(&v);
 	settle(&v);
-	snprintf(path, sizeof(path), "%s/f", v.env.dir);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	assert_int_equal(pwrite(fd, "Z", 1, 0), 1);
-	close(fd);
+	change_outside(&v, 'Z');
 	while (look(&v, 0, &byte, 1) && byte != 'Z')
 		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 	assert_int_equal(get(&v, 0, &byte, 1), 1);
 	assert_int_equal(byte, 'Z');
+	view_end(&v);
+}
+
+/* A cache looks for changes from outside now and then, as the window does: what it gives out
+ * meanwhile must not stay in the window when the cache has heard of the change. */
+static void what_a_cache_below_had_for_too_long_goes(void **state)
+{
+	const struct timespec tick = {.tv_nsec = 10000000};
+	struct view v;
+	char byte = 0;
+
+	view_start_on(&v, "cache:[local:%s]", false);
+	settle(&v);
+	for (int i = 0; i < 6; i++) {
+		char now = '0' + i;
+		int ticks = 0;
+
+		/* at another point of the two's rounds each time */
+		for (int n = 0; n < 20 * i; n++) {
+			fill(&v);
+			nanosleep(&tick, NULL);
+		}
+		change_outside(&v, now);
+		while (byte != now || !look(&v, 0, &byte, 1) || byte != now) {
+			assert_true(ticks++ < 500);
+			nanosleep(&tick, NULL);
+			fill(&v);
+			assert_int_equal(get(&v, 0, &byte, 1), 1);
+		}
+	}
+	view_end(&v);
+}
+
+static void a_remote_file_is_compared_when_it_is_opened(void **state)
+{
+	struct vtarget at;
+	struct vfile *again;
+	struct view v;
+	char byte;
+
+	view_start_on(&v, "cache:[local:%s]", true);
+	at = (struct vtarget){.dir = vfs_instance_root(v.env.instance), .path = "f"};
+	for (int i = 0; i < 3; i++) {
+		settle(&v);
+		change_outside(&v, 'Z');
+		assert_int_equal(vfs_open(&v.env.ctx, &at, O_RDONLY, 0, &again, NULL), 0);
+		assert_false(look(&v, 0, &byte, 1));
+		assert_int_equal(get(&v, 0, &byte, 1), 1);
+		assert_int_equal(byte, 'Z');
+		vfile_unref(again);
+		assert_int_equal(put(&v, 0, "a", 1), 1);
+	}
+	view_end(&v);
+}
+
+static struct libservice_ops silenced;
+static atomic_bool silent;
+static int (*plain_getattr)(struct libservice *ls, struct ls_node *node, struct ls_file *file,
+			    struct attr *ret);
+
+static int answer_late(struct libservice *ls, struct ls_node *node, struct ls_file *file,
+		       struct attr *ret)
+{
+	while (atomic_load(&silent))
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	return plain_getattr(ls, node, file, ret);
+}
+
+static void a_remote_storage_that_is_silent_voids_it(void **state)
+{
+	struct view v;
+	char byte;
+
+	view_start_on(&v, "cache:[local:%s]", true);
+	silenced = *v.env.instance->ls->ops;
+	plain_getattr = silenced.getattr;
+	silenced.getattr = answer_late;
+	v.env.instance->ls->ops = &silenced;
+	settle(&v);
+	atomic_store(&silent, true);
+	for (int tick = 0; look(&v, 0, &byte, 1); tick++) {
+		assert_true(tick < 1000);
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+	}
+	atomic_store(&silent, false);
+	settle(&v);
 	view_end(&v);
 }
 
@@ -407,6 +506,9 @@ int main(void)
 	    cmocka_unit_test(nobody_but_the_service_writes_it),
 	    cmocka_unit_test(our_own_changes_are_seen_at_once),
 	    cmocka_unit_test(a_change_from_outside_voids_it),
+	    cmocka_unit_test(what_a_cache_below_had_for_too_long_goes),
+	    cmocka_unit_test(a_remote_file_is_compared_when_it_is_opened),
+	    cmocka_unit_test(a_remote_storage_that_is_silent_voids_it),
 	    cmocka_unit_test(the_budget_holds),
 	    cmocka_unit_test(a_file_mapped_by_the_kernel_has_none),
 	    cmocka_unit_test(what_a_program_makes_of_its_memory_stays_there),

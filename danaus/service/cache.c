@@ -293,9 +293,16 @@ static int cache_getattr(struct libservice *ls, struct ls_node *node, struct ls_
 {
 	struct cache_core *core = core_of(ls);
 
+	uint64_t epoch = node->inode ? cache_epoch(core, node) : 0;
+	int r;
+
 	if (node->inode && core->writeback)
-		return cache_show(core, node, ret_attr);
-	return ls_getattr(core->next, node->lower, file ? file->lower : NULL, ret_attr);
+		r = cache_show(core, node, ret_attr);
+	else
+		r = ls_getattr(core->next, node->lower, file ? file->lower : NULL, ret_attr);
+	if (!r)
+		ret_attr->data_epoch = epoch;
+	return r;
 }
 
 static int cache_setattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
@@ -575,7 +582,9 @@ int cache_open(const struct stack_source *source, const struct stack_limits *lim
 	lower[0]->ro = false;
 	cache->base.ops = &cache_ops;
 	cache->base.ro = ro;
-	cache->base.cacheable = lower[0]->cacheable;
+	/* What is kept here is as old at most as what the vfs may keep. */
+	cache->base.cacheable = true;
+	cache->base.remote = !lower[0]->cacheable;
 	r = 0;
 	if (source->lower[0]->writeback && !only_local(source->lower[0]))
 		r = err_set(err, -EINVAL,

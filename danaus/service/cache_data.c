@@ -75,6 +75,28 @@ void cache_check(struct cache_core *core, struct ls_node *node)
 		pthread_mutex_unlock(&inode->change);
 }
 
+uint64_t cache_epoch(struct cache_core *core, struct ls_node *node)
+{
+	struct cache_store *store = core->store;
+	struct cinode *inode = node->inode;
+	bool alone = atomic_load_explicit(&inode->npages, memory_order_relaxed) &&
+		     !pthread_mutex_trylock(&inode->change);
+	struct attr attr;
+	uint64_t epoch;
+	int r = 0;
+
+	if (alone)
+		r = ls_getattr(core->next, node->lower, NULL, &attr);
+	pthread_mutex_lock(&store->lock);
+	if (alone)
+		compare(store, inode, r < 0 ? NULL : &attr, false);
+	epoch = inode->epoch;
+	pthread_mutex_unlock(&store->lock);
+	if (alone)
+		pthread_mutex_unlock(&inode->change);
+	return epoch;
+}
+
 /* For a file that stays open. One reader asks, the others go on; a change of ours that is under way
  * has asked. */
 static void check_timed(struct cache_core *core, struct ls_node *node)

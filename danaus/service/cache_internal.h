@@ -95,6 +95,7 @@ struct cinode {
 	unsigned changing;
 	uint64_t token; /* counts what makes a read that is under way unfit to be kept */
 	/* What the pages are of; without it there are none. */
+	uint64_t epoch; /* struct attr; another one when pages go because they may be old */
 	bool stamped;
 	bool recent;			/* the time is too young to tell two changes apart */
 	bool wrote;			/* we, since it was last compared */
@@ -240,6 +241,8 @@ void cache_unshare(struct cache *view);
 /* Compares with what is below now: pages that others may have changed go, and all of them where
  * that cannot be told. Without any lock; may block. */
 void cache_check(struct cache_core *core, struct ls_node *node);
+/* The inode's epoch (struct attr), after its pages were compared as those of a file that stays open. */
+uint64_t cache_epoch(struct cache_core *core, struct ls_node *node);
 
 enum cache_change {
 	CACHE_WRITE,   /* [offset, offset + len) */

@@ -410,6 +410,8 @@ void cache_inode_forget_data(struct cache_store *store, struct cinode *inode)
 	if (inode->dirty)
 		return;
 	cache_pages_drop(store, inode, 0, UINT64_MAX);
+	if (inode->stamped)
+		inode->epoch = ++store->last_id;
 	inode->stamped = false;
 	inode->token++;
 }
@@ -428,7 +430,7 @@ struct cinode *cache_inode_get(struct cache_core *core, uint64_t dev, uint64_t i
 	if (!inode)
 		return NULL;
 	inode->core = core;
-	inode->id = ++core->store->last_id;
+	inode->id = inode->epoch = ++core->store->last_id;
 	inode->dev = dev;
 	inode->ino = ino;
 	inode->nodes = 1;

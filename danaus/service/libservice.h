@@ -50,6 +50,9 @@ struct attr {
 		       * refuse, ask access() */
 	bool append_only; /* chattr(1), a */
 	struct timespec atime, mtime, ctime, btime;
+	/* Another one than before: what was read of the inode since may be older than that, because a
+	 * layer below had kept it for too long. 0 where none keeps data. */
+	uint64_t data_epoch;
 };
 
 /* setattr: which fields count. None: chown(2) that gives the inode to nobody else, which takes its
@@ -180,6 +183,8 @@ struct libservice {
 				* from outside of the pool meanwhile. Set by constructors whose
 				* storage is this host's; not where the storage itself keeps caches
 				* coherent between hosts. May become false at any time */
+	bool remote; /* cacheable, and not this host's: what the vfs keeps is compared at each open
+		      * and shared lock, too, and asking takes as long as a network does */
 };
 
 /* Calls that decide on absent operations and on ro, one per entry of the table, same arguments

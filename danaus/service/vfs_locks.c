@@ -245,6 +245,7 @@ static int set_lock(struct vctx *ctx, struct vfile *file, const struct vlock *wa
 		if (!conflict(node, want)) {
 			grant(node, want, &made, &spare);
 			pthread_mutex_unlock(&vfs->lock_mutex);
+			window_reopened(vfs->windows, node);
 			break;
 		}
 		pthread_mutex_unlock(&vfs->lock_mutex);

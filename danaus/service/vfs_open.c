@@ -176,6 +176,7 @@ static int get_opens(struct vctx *ctx, struct vnode *node, int flags, struct vop
 		if (need_wr)
 			wr = need_rd ? vopen_ref(made) : made;
 	}
+	window_reopened(vfs_of(node)->windows, node);
 	*ret_rd = rd;
 	*ret_wr = wr;
 	return 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owns the windows of a pool: their memory, the budget, the thread that looks for changes from
+/* Owns the windows of a pool: their memory, the budget, the threads that look for changes from
  * outside. One mutex for all of it: it is taken by reads and writes of files that have a window and
  * go the whole way, never by the reads that a window serves. It is a leaf lock. */
 #include "danaus/service/windows.h"
@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "danaus/base/clock.h"
 #include "danaus/base/fd.h"
 #include "danaus/service/attr_time.h"
 #include "danaus/service/vfs_node.h"
@@ -33,19 +34,27 @@ struct pane {
 	uint64_t bytes; /* valid pages */
 	unsigned users;
 	int fd;
-	bool touched;	  /* by our own changes since the last check */
-	struct attr attr; /* at the last check */
-	bool recent;	  /* attr's time was too young to tell two changes apart */
-	uint64_t used;	  /* the clock's value at the last fill */
-	uint64_t serial;  /* no other pane of the pool has it; never 0 */
+	bool touched;	     /* by our own changes since the last check */
+	struct attr attr;    /* at the last check */
+	bool recent;	     /* attr's time was too young to tell two changes apart */
+	uint64_t used;	     /* the clock's value at the last fill */
+	uint64_t serial;     /* no other pane of the pool has it; never 0 */
+	bool remote;	     /* as the libservice is */
+	uint64_t checked_ns; /* when attr was asked for, clock_coarse_ns() */
 	struct list list;
+};
+
+struct checker {
+	struct windows *windows;
+	pthread_t thread;
+	bool running, remote;
 };
 
 struct windows {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
-	pthread_t checker;
-	bool running, ending;
+	struct checker here, remote;
+	bool ending;
 	struct list panes;
 	unsigned count;
 	uint64_t budget, bytes, clock, serial;
@@ -63,6 +72,7 @@ int windows_new(struct windows **ret)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&windows->wake, &attr);
 	pthread_condattr_destroy(&attr);
+	windows->remote.remote = true;
 	list_init(&windows->panes);
 	*ret = windows;
 	return 0;
@@ -74,10 +84,12 @@ void windows_free(struct windows *windows)
 		return;
 	pthread_mutex_lock(&windows->lock);
 	windows->ending = true;
-	pthread_cond_signal(&windows->wake);
+	pthread_cond_broadcast(&windows->wake);
 	pthread_mutex_unlock(&windows->lock);
-	if (windows->running)
-		pthread_join(windows->checker, NULL);
+	if (windows->here.running)
+		pthread_join(windows->here.thread, NULL);
+	if (windows->remote.running)
+		pthread_join(windows->remote.thread, NULL);
 	pthread_cond_destroy(&windows->wake);
 	pthread_mutex_destroy(&windows->lock);
 	free(windows);
@@ -173,9 +185,21 @@ uint64_t windows_bytes(struct windows *windows)
 	return bytes;
 }
 
+/* Under the lock: what is there may be old, and so may what somebody has read and not yet filled
+ * in. */
+static void distrust(struct windows *windows, struct pane *pane)
+{
+	struct vnode_window *w = &pane->node->window;
+
+	clear_all(windows, pane);
+	atomic_fetch_add(&w->begun, 1);
+	atomic_fetch_add(&w->ended, 1);
+}
+
 /* Compares with what the storage says now. The node is referenced, the lock is not held. */
 static void check(struct windows *windows, struct vnode *node)
 {
+	uint64_t now = clock_coarse_ns();
 	struct attr attr;
 	struct pane *pane;
 	int r = ls_getattr(node->instance->ls, node->ls, NULL, &attr);
@@ -185,11 +209,12 @@ static void check(struct windows *windows, struct vnode *node)
 	if (pane) {
 		bool changed = r < 0 || attr.size != pane->attr.size ||
 			       !time_same(&attr.mtime, &pane->attr.mtime) ||
-			       !time_same(&attr.ctime, &pane->attr.ctime);
+			       !time_same(&attr.ctime, &pane->attr.ctime) ||
+			       attr.data_epoch != pane->attr.data_epoch;
 
 		/* After a change of our own nothing tells whether there was a foreign one, too. */
 		if (changed || pane->touched || pane->recent)
-			clear_all(windows, pane);
+			distrust(windows, pane);
 		pane->touched =
 		    atomic_load(&node->window.begun) != atomic_load(&node->window.ended);
 		if (r < 0 || !node->instance->ls->cacheable) {
@@ -199,20 +224,49 @@ static void check(struct windows *windows, struct vnode *node)
 				atomic_store(&pane->window->size, attr.size);
 			pane->attr = attr;
 			pane->recent = attr_is_recent(&attr);
+			pane->checked_ns = now;
 		}
 	}
 	pthread_mutex_unlock(&windows->lock);
 }
 
+void window_reopened(struct windows *windows, struct vnode *node)
+{
+	if (pane_of(node) && node->instance->ls->remote)
+		check(windows, node);
+}
+
+/* Under the lock: the panes that the checker is for, referenced. Those of a remote storage that has
+ * not answered the other one for too long are void. */
+static unsigned collect(const struct checker *checker, struct vnode **nodes)
+{
+	struct windows *windows = checker->windows;
+	uint64_t now = clock_coarse_ns();
+	unsigned n = 0;
+
+	for (struct list *l = windows->panes.next; l != &windows->panes; l = l->next) {
+		struct pane *pane = container_of(l, struct pane, list);
+
+		if (pane->remote == checker->remote) {
+			if (n < WINDOWS_MAX && vnode_tryref(pane->node))
+				nodes[n++] = pane->node;
+		} else if (pane->remote && now > pane->checked_ns + VFS_CACHE_NS) {
+			distrust(windows, pane);
+		}
+	}
+	return n;
+}
+
 static void *checker_main(void *arg)
 {
-	struct windows *windows = arg;
+	struct checker *checker = arg;
+	struct windows *windows = checker->windows;
 	struct vnode *nodes[WINDOWS_MAX];
 
 	pthread_mutex_lock(&windows->lock);
 	while (!windows->ending) {
 		struct timespec until;
-		unsigned n = 0;
+		unsigned n;
 
 		if (!windows->count) {
 			pthread_cond_wait(&windows->wake, &windows->lock);
@@ -225,12 +279,7 @@ static void *checker_main(void *arg)
 		while (!windows->ending &&
 		       pthread_cond_timedwait(&windows->wake, &windows->lock, &until) != ETIMEDOUT)
 			;
-		for (struct list *l = windows->panes.next; l != &windows->panes; l = l->next) {
-			struct vnode *node = container_of(l, struct pane, list)->node;
-
-			if (n < WINDOWS_MAX && vnode_tryref(node))
-				nodes[n++] = node;
-		}
+		n = collect(checker, nodes);
 		pthread_mutex_unlock(&windows->lock);
 		for (unsigned i = 0; i < n; i++) {
 			check(windows, nodes[i]);
@@ -240,6 +289,16 @@ static void *checker_main(void *arg)
 	}
 	pthread_mutex_unlock(&windows->lock);
 	return NULL;
+}
+
+/* Under the lock. */
+static bool checked(struct windows *windows, struct checker *checker)
+{
+	checker->windows = windows;
+	if (!checker->running)
+		checker->running =
+		    pthread_create(&checker->thread, NULL, checker_main, checker) == 0;
+	return checker->running;
 }
 
 static int pane_new(struct vnode *node, const struct attr *attr, struct pane **ret)
@@ -272,6 +331,8 @@ static int pane_new(struct vnode *node, const struct attr *attr, struct pane **r
 	pane->attr = *attr;
 	/* A change that is under way shows at the first check: attr is from before it. */
 	pane->recent = attr_is_recent(attr);
+	pane->remote = node->instance->ls->remote;
+	pane->checked_ns = clock_coarse_ns();
 	pane->fd = STEAL_FD(fd);
 	*ret = pane;
 	return 0;
@@ -316,17 +377,15 @@ int window_use(struct windows *windows, struct vnode *node, uint64_t size, int *
 	pane = pane_of(node);
 	r = 0;
 	if (!pane && made && windows->budget && windows->count < WINDOWS_MAX) {
-		if (!windows->running)
-			windows->running =
-			    pthread_create(&windows->checker, NULL, checker_main, windows) == 0;
-		if (windows->running) {
+		if (checked(windows, &windows->here) &&
+		    (!made->remote || checked(windows, &windows->remote))) {
 			pane = made;
 			made = NULL;
 			pane->used = windows->clock;
 			pane->serial = ++windows->serial;
 			list_add_tail(&windows->panes, &pane->list);
 			if (!windows->count++)
-				pthread_cond_signal(&windows->wake);
+				pthread_cond_broadcast(&windows->wake);
 			atomic_store(&node->window.pane, pane);
 		}
 	}

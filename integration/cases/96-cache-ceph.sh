@@ -47,6 +47,20 @@ for source in "cache:[ceph:/tenants/a/p1]" "cache:[union:[ceph:/tenants/a/p2;rw]
 	fi
 done
 
+# hot pages are read without a request, also over CephFS
+up hot --annotation "danaus.mount=/data=$own;id=tenant-a" $IMAGE_FULL sleep 1000
+pod exec -i hot python3 - <<'P'
+import os, time
+with open("/data/f", "wb") as f:
+    f.write(b"x" * 65536)
+fd, end = os.open("/data/f", os.O_RDONLY), time.monotonic() + 3
+while time.monotonic() < end:
+    for at in range(0, 65536, 4096):
+        assert os.pread(fd, 4096, at) == b"x" * 4096
+P
+at_least "reads from a window" "$(ops hot window read)" 1000
+down hot
+
 for i in h1 h2; do
 	up $i --annotation "danaus.mount=/data=$own;id=tenant-a" $IMAGE_SMALL sleep 1000
 done

@@ -114,9 +114,10 @@ static inline void env_serve(struct env *env, struct libservice *ls)
 	env->ctx = env_ctx(env->root, 1);
 }
 
-/* format: a spec with the temporary directory's path for its %s. */
+/* format: a spec with the temporary directory's path for its %s. Caches have 16 MiB. */
 static inline void env_start_on(struct env *env, const char *format)
 {
+	static const struct stack_limits limits = {.cache_bytes = 16 << 20};
 	struct libservice *ls;
 	struct err err = {""};
 	char spec[128];
@@ -124,7 +125,7 @@ static inline void env_start_on(struct env *env, const char *format)
 	memset(env, 0, sizeof(*env));
 	env_mkdir(env->dir);
 	snprintf(spec, sizeof(spec), format, env->dir);
-	assert_int_equal(stack_open(spec, NULL, &ls, &err), 0);
+	assert_int_equal(stack_open(spec, &limits, &ls, &err), 0);
 	env_serve(env, ls);
 }
 
