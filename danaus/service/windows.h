@@ -4,8 +4,8 @@
  * Filled by reads that went the whole way: a page goes in when it is read the second time, so a
  * scan leaves the budget alone. Voided before each change of the data that the vfs makes. Changes
  * from outside of the pool void it within WINDOWS_CHECK_NS: a thread compares the attributes (as
- * vfs.h promises for what is cached). Another thread does so for those whose storage is remote; when it
- * gets no answer, the first one voids them. */
+ * vfs.h promises for what is cached). Another thread does so for those whose storage is remote;
+ * when it gets no answer, the first one voids them. */
 #pragma once
 
 #include "danaus/proto/window.h"
@@ -48,8 +48,8 @@ void window_unuse(struct windows *windows, struct vnode *node);
 /* What follows never blocks (but for the windows' own mutex, a leaf), and is fine for an inode
  * without a window. */
 
-/* The file is opened once more, or a lock that hosts share was taken: where the storage is remote, the
- * window is compared now. */
+/* The file is opened once more, or a lock that hosts share was taken: where the storage is remote,
+ * the window is compared now. */
 void window_reopened(struct windows *windows, struct vnode *node);
 
 /* Around a read: the token before, and what was read after. False: a change is under way, what is
