@@ -45,12 +45,12 @@ int window_use(struct windows *windows, struct vnode *node, uint64_t size, int *
 /* The last one's takes the window away. */
 void window_unuse(struct windows *windows, struct vnode *node);
 
+/* The file is opened once more, or a lock that hosts share was taken: where the storage is remote,
+ * the window is compared now, which asks the storage. */
+void window_reopened(struct windows *windows, struct vnode *node);
+
 /* What follows never blocks (but for the windows' own mutex, a leaf), and is fine for an inode
  * without a window. */
-
-/* The file is opened once more, or a lock that hosts share was taken: where the storage is remote,
- * the window is compared now. */
-void window_reopened(struct windows *windows, struct vnode *node);
 
 /* Around a read: the token before, and what was read after. False: a change is under way, what is
  * read now may be from before it. (ended is never ahead of begun, so loaded first and equal means
