@@ -15,7 +15,7 @@
 #include "oci/source.h"
 #include "oci/state.h"
 
-#define DEFAULT_TIMEOUT_S 30
+#define DEFAULT_TIMEOUT_S 90
 
 static int absolute_paths(const char *path, const char *key, const json_t *array, struct err *err)
 {

@@ -41,7 +41,7 @@ static void a_missing_file_is_the_defaults(void **state)
 	struct err err = {0};
 
 	assert_int_equal(config_read("/nonexistent/danaus.json", &config, &err), 0);
-	assert_int_equal(config.timeout_s, 30);
+	assert_int_equal(config.timeout_s, 90);
 	assert_int_equal(config.log_level, LOG_INFO);
 	assert_true(config_allows_local(&config, true, "/srv"));
 	assert_false(config_allows_local(&config, false, "/srv"));

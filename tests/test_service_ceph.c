@@ -5,7 +5,9 @@
 #include "danaus/service/libservice.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -584,6 +586,259 @@ static void a_dead_sessions_locks_are_taken_back(void **state)
 	ls_free(dead);
 }
 
+/* The MDS of integration/ceph-dev-up.sh. */
+static int mds_signal(int signal)
+{
+	char path[PATH_MAX];
+	char is = 0;
+	FILE *file;
+	int pid = 0;
+
+	snprintf(path, sizeof(path), "%.*s/run/mds.a.pid",
+		 (int)(strrchr(limits.ceph_conf, '/') - limits.ceph_conf), limits.ceph_conf);
+	file = fopen(path, "re");
+	if (!file)
+		return -ENOENT;
+	if (fscanf(file, "%d", &pid) != 1)
+		pid = 0;
+	fclose(file);
+	if (pid <= 0 || kill(pid, signal) < 0)
+		return -ESRCH;
+	while (signal == SIGSTOP && is != 'T') {
+		snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+		file = fopen(path, "re");
+		if (!file)
+			return -ESRCH;
+		if (fscanf(file, "%*d (%*[^)]) %c", &is) != 1)
+			is = 0;
+		fclose(file);
+	}
+	return 0;
+}
+
+struct waiter {
+	struct libservice *at;
+	struct ls_node *top, *node, *synced_node;
+	struct ls_file *file, *synced, *dir; /* synced: which no other call is about */
+	int64_t (*ask)(struct waiter *w);
+	int64_t r;
+	pthread_t thread;
+};
+
+static bool any(void *arg, const char *name, uint64_t ino, unsigned char type, uint64_t next)
+{
+	return true;
+}
+
+static int64_t ask_make(struct waiter *w)
+{
+	struct ls_node *node;
+	struct attr attr;
+	int r = ls_make(w->at, root, w->top, "late-dir", S_IFDIR | 0755, 0, 0, NULL, &node, &attr);
+
+	if (!r)
+		ls_forget(w->at, node, 1);
+	return r;
+}
+
+static int64_t ask_create(struct waiter *w)
+{
+	struct ls_node *node;
+	struct ls_file *file;
+	struct attr attr;
+	int r = ls_create(w->at, root, w->top, "late", O_RDWR, 0644, 0, &node, &file, &attr);
+
+	if (!r) {
+		ls_release(w->at, file);
+		ls_forget(w->at, node, 1);
+	}
+	return r;
+}
+
+static int64_t ask_lookup(struct waiter *w)
+{
+	struct ls_node *node;
+	struct attr attr;
+	int r = ls_lookup(w->at, root, w->top, "elsewhere", &node, &attr);
+
+	if (!r)
+		ls_forget(w->at, node, 1);
+	return r;
+}
+
+static int64_t ask_link(struct waiter *w)
+{
+	return ls_link(w->at, root, w->node, w->top, "late-link");
+}
+
+static int64_t ask_lock(struct waiter *w)
+{
+	return ls_lock(w->at, w->node, 7, false, F_WRLCK, 0, 0);
+}
+
+static int64_t ask_fsync(struct waiter *w)
+{
+	return ls_fsync(w->at, w->synced, false);
+}
+
+static int64_t ask_xattr(struct waiter *w)
+{
+	return ls_setxattr(w->at, root, w->node, "user.late", "1", 1, 0);
+}
+
+static int64_t ask_list(struct waiter *w)
+{
+	return ls_readdir(w->at, w->dir, 0, any, NULL);
+}
+
+static void *ask_once(void *arg)
+{
+	struct waiter *w = arg;
+
+	w->r = w->ask(w);
+	return NULL;
+}
+
+static int64_t (*const asks_an_mds[])(struct waiter *w) = {
+    ask_make, ask_create, ask_lookup, ask_link, ask_lock, ask_fsync, ask_xattr, ask_list,
+};
+#define ASKS (sizeof(asks_an_mds) / sizeof(asks_an_mds[0]))
+
+/* At a directory of its own. */
+static void waiter_init(struct waiter *w, struct attr *attr)
+{
+	char path[sizeof(dir) + 8];
+
+	ls_forget(ls, make(top, "own", S_IFDIR | 0755), 1);
+	snprintf(path, sizeof(path), "%s/own", dir);
+	limits.timeout_s = 2;
+	w->at = open_at(path, 0);
+	limits.timeout_s = 10;
+	assert_int_equal(ls_root(w->at, &w->top, attr), 0);
+	w->file = create(w->at, w->top, "held", 0644, &w->node);
+	w->synced = create(w->at, w->top, "synced", 0644, &w->synced_node);
+	assert_int_equal(put(w->at, w->file, "safe", 0), 4);
+	assert_int_equal(ls_fsync(w->at, w->file, false), 0);
+	assert_int_equal(ls_fsync(w->at, w->synced, false), 0);
+	assert_int_equal(ls_open(w->at, root, w->top, O_RDONLY, &w->dir), 0);
+}
+
+static void waiter_done(struct waiter *w)
+{
+	ls_release(w->at, w->file);
+	ls_release(w->at, w->synced);
+	ls_release(w->at, w->dir);
+	ls_forget(w->at, w->node, 1);
+	ls_forget(w->at, w->synced_node, 1);
+	assert_int_equal(ls_unlink(w->at, root, w->top, "synced", false), 0);
+	assert_int_equal(ls_unlink(w->at, root, w->top, "held", false), 0);
+	assert_int_equal(ls_unlink(w->at, root, w->top, "late", false), 0);
+	assert_int_equal(ls_unlink(w->at, root, w->top, "late-link", false), 0);
+	assert_int_equal(ls_unlink(w->at, root, w->top, "late-dir", true), 0);
+	ls_forget(w->at, w->top, 1);
+	ls_free(w->at);
+	assert_int_equal(ls_unlink(ls, root, top, "own", true), 0);
+}
+
+/* The first call that is served again. */
+static void until_served(struct waiter *w)
+{
+	struct timespec wait = {0, 100000000};
+	struct attr attr;
+	int r = -EIO;
+
+	for (unsigned i = 0; r == -EIO && i < 900; i++) {
+		r = ls_getattr(w->at, w->node, NULL, &attr);
+		nanosleep(&wait, NULL);
+	}
+	assert_int_equal(r, 0);
+}
+
+static void ask_all(struct waiter *of, struct waiter w[ASKS])
+{
+	for (unsigned i = 0; i < ASKS; i++) {
+		w[i] = *of;
+		w[i].ask = asks_an_mds[i];
+		assert_int_equal(pthread_create(&w[i].thread, NULL, ask_once, &w[i]), 0);
+	}
+	for (unsigned i = 0; i < ASKS; i++)
+		pthread_join(w[i].thread, NULL);
+}
+
+static void a_call_that_no_mds_answers_ends(void **state)
+{
+	struct waiter of = {0}, w[ASKS];
+	struct ls_node *own, *node;
+	struct attr attr;
+
+	if (mds_signal(0) < 0)
+		skip();
+	waiter_init(&of, &attr);
+	assert_int_equal(mds_signal(SIGSTOP), 0);
+	assert_int_equal(put(of.at, of.file, "more", 4), 4);
+	assert_int_equal(put(of.at, of.synced, "more", 0), 4);
+	ask_all(&of, w);
+	/* one more is refused at once, however much of the answer is in memory */
+	assert_int_equal(ls_getattr(of.at, of.node, NULL, &attr), -EIO);
+	assert_int_equal(put(of.at, of.file, "never", 8), -EIO);
+	assert_int_equal(mds_signal(SIGCONT), 0);
+	for (unsigned i = 0; i < ASKS; i++)
+		if (w[i].r != -EIO)
+			fail_msg("call %u: %d", i, (int)w[i].r);
+	until_served(&of);
+	/* the client is the same: nothing is lost, and what nobody waited for holds nothing */
+	expect(of.at, of.file, 0, "safemore");
+	assert_int_equal(ls_fsync(of.at, of.file, false), 0);
+	own = get(ls, top, "own", NULL);
+	node = get(ls, own, "held", NULL);
+	assert_int_equal(ls_lock(ls, node, 8, false, F_WRLCK, 0, 0), 0);
+	assert_int_equal(ls_lock(ls, node, 8, false, F_UNLCK, 0, 0), 0);
+	ls_forget(ls, node, 1);
+	ls_forget(ls, own, 1);
+	ask_all(&of, w);
+	assert_int_equal(w[4].r, 0);
+	assert_int_equal(w[5].r, 0);
+	waiter_done(&of);
+}
+
+/* Its MDS has forgotten it and says nothing: no request is ever answered. */
+static void a_client_that_is_not_heard_any_more_is_replaced(void **state)
+{
+	struct waiter of = {0}, w[ASKS];
+	char evict[128];
+	struct attr attr;
+	int r;
+
+	if (system("command -v ceph >/dev/null 2>&1") != 0)
+		skip();
+	waiter_init(&of, &attr);
+	assert_int_equal(put(of.at, of.file, "lost", 0), 4);
+	assert_int_equal(put(of.at, of.synced, "lost", 0), 4);
+	assert_int_equal(admin("tell mds.0 config set mds_session_blocklist_on_evict false"), 0);
+	snprintf(evict, sizeof(evict), "tell mds.0 client evict client_metadata.root=%s/own", dir);
+	assert_int_equal(admin(evict), 0);
+	assert_int_equal(admin("tell mds.0 config set mds_session_blocklist_on_evict true"), 0);
+	ask_all(&of, w);
+	/* but fsync where all had been written back before */
+	for (unsigned i = 0; i < ASKS; i++)
+		if (w[i].r != -EIO && (w[i].r || w[i].ask != ask_fsync))
+			fail_msg("call %u: %d", i, (int)w[i].r);
+	until_served(&of);
+	r = ls_fsync(of.at, of.file, false); /* told by the first who asked, or now */
+	assert_true(r == -EIO || r == 0);
+	assert_int_equal(put(of.at, of.file, "after", 0), 5);
+	assert_int_equal(ls_fsync(of.at, of.file, false), 0);
+	expect(of.at, of.file, 0, "after");
+	assert_int_equal(put(of.at, of.file, "!", UINT64_MAX), 1);
+	ls_release(of.at, of.dir);
+	assert_int_equal(ls_open(of.at, root, of.top, O_RDONLY, &of.dir), 0);
+	ask_all(&of, w);
+	for (unsigned i = 0; i < ASKS; i++)
+		if (w[i].r == -EIO)
+			fail_msg("call %u again: %d", i, (int)w[i].r);
+	waiter_done(&of);
+}
+
 static int setup(void **state)
 {
 	struct libservice *all;
@@ -647,6 +902,8 @@ int main(void)
 	    cmocka_unit_test(a_dead_sessions_locks_are_taken_back),
 	    cmocka_unit_test(a_cut_off_client_comes_back),
 	    cmocka_unit_test(a_close_tells_what_was_lost),
+	    cmocka_unit_test(a_call_that_no_mds_answers_ends),
+	    cmocka_unit_test(a_client_that_is_not_heard_any_more_is_replaced),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

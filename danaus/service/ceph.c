@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owns the connection to the cluster: mounting, the watch over calls that take too long, mounting
- * anew after a blocklisting, and the table of nodes. Any worker thread; one thread of its own. */
+/* Owns the connection to the cluster: mounting and unmounting, and the table of nodes. Any worker
+ * thread. */
 #include "danaus/service/ceph_internal.h"
 
 #include <errno.h>
@@ -14,8 +14,6 @@
 #include "danaus/base/log.h"
 
 #define NOSNAP	  ((uint64_t)-2)
-#define SECOND_NS 1000000000ull
-#define RETRY_S	  5
 #define CACHE_MIN (4u << 20)
 /* More and it is written in the background. libcephfs merges dirty extents, up to an object of 4
  * MiB, and copies what it has of one for a small write into it: 4 KiB take 15 us at 16 MiB, 300
@@ -23,14 +21,6 @@
 #define DIRTY_TARGET (16ull << 20)
 
 __thread mode_t cephls_call_umask;
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-	return t.tv_sec * SECOND_NS + t.tv_nsec;
-}
 
 /* libcephfs asks in the thread that called it, and not where a default ACL decides. */
 static mode_t umask_of_call(void *handle)
@@ -123,11 +113,12 @@ static int explain(struct ceph *fs, int r, struct err *err)
 	}
 }
 
-static int mount_new(struct ceph *fs, struct ceph_mount_info **ret, struct err *err)
+int cephls_mount(struct ceph *fs, bool reclaim, struct ceph_client **ret, struct err *err)
 {
 	struct ceph_client_callback_args callbacks = {.handle = fs, .umask_cb = umask_of_call};
+	CLEANUP_FREE struct ceph_client *client = calloc(1, sizeof(*client));
 	struct ceph_mount_info *mount;
-	int r = ceph_create(&mount, fs->id);
+	int r = client ? ceph_create(&mount, fs->id) : -ENOMEM;
 
 	if (r < 0)
 		return err_set(err, r, "ceph: %s", strerror(-r));
@@ -137,7 +128,7 @@ static int mount_new(struct ceph *fs, struct ceph_mount_info **ret, struct err *
 		return r;
 	}
 	r = ceph_init(mount);
-	if (!r && fs->session) {
+	if (!r && reclaim && fs->session) {
 		/* What the session of the same name left, in a service that is gone, ends now
 		 * instead of at its timeout. */
 		ceph_start_reclaim(mount, fs->session, CEPH_RECLAIM_RESET);
@@ -153,107 +144,12 @@ static int mount_new(struct ceph *fs, struct ceph_mount_info **ret, struct err *
 		return explain(fs, r, err);
 	}
 	ceph_ll_register_callbacks(mount, &callbacks);
-	*ret = mount;
+	client->mount = mount;
+	atomic_init(&client->refs, 1);
+	for (unsigned i = 0; i < CEPH_APPENDS; i++)
+		pthread_mutex_init(&client->append_lock[i], NULL);
+	*ret = STEAL_PTR(client);
 	return 0;
-}
-
-/* Calls in flight, and what becomes of them. */
-
-static void *watch(void *arg)
-{
-	struct ceph *fs = arg;
-	bool said = false;
-
-	pthread_mutex_lock(&fs->watch_lock);
-	while (!fs->ending) {
-		uint64_t now = now_ns(), limit = fs->timeout_s * SECOND_NS;
-		struct timespec until;
-		bool stalled = false;
-
-		for (unsigned i = 0; i < CEPH_CALLS && !stalled; i++) {
-			uint64_t began = atomic_load_explicit(&fs->calls[i], memory_order_relaxed);
-
-			stalled = began && now > began && now - began > limit;
-		}
-		atomic_store(&fs->stalled, stalled);
-		if (stalled != said)
-			log_warn("ceph: client.%s at %s %s", fs->id, fs->dir,
-				 stalled ? "has waited too long for the cluster: calls are "
-					   "refused until it answers"
-					 : "is answered again");
-		said = stalled;
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec++;
-		pthread_cond_timedwait(&fs->watch_end, &fs->watch_lock, &until);
-	}
-	pthread_mutex_unlock(&fs->watch_lock);
-	return NULL;
-}
-
-int cephls_enter(struct ceph *fs, struct ceph_call *call)
-{
-	static atomic_uint threads;
-	static __thread unsigned mine;
-	uint64_t now = now_ns();
-
-	if (atomic_load_explicit(&fs->stalled, memory_order_relaxed))
-		return -EIO;
-	if (!mine)
-		mine = atomic_fetch_add(&threads, 1) + 1;
-	for (unsigned i = 0; i < CEPH_CALLS; i++) {
-		uint64_t none = 0;
-
-		call->slot = (mine + i) % CEPH_CALLS;
-		if (atomic_compare_exchange_strong(&fs->calls[call->slot], &none, now))
-			break;
-		call->slot = CEPH_CALLS;
-	}
-	pthread_rwlock_rdlock(&fs->mount_lock);
-	call->gen = fs->gen;
-	return 0;
-}
-
-/* One thread mounts anew, the others that saw the same mount fail wait for it. */
-static int recover(struct ceph *fs, unsigned gen)
-{
-	struct ceph_mount_info *fresh, *old = NULL;
-	struct err err = {0};
-	int r = 0;
-
-	pthread_mutex_lock(&fs->recover_lock);
-	if (fs->gen == gen) {
-		r = now_ns() < fs->recover_after_ns ? -EIO : mount_new(fs, &fresh, &err);
-		if (!r) {
-			pthread_rwlock_wrlock(&fs->mount_lock);
-			old = fs->mount;
-			fs->mount = fresh;
-			fs->gen++;
-			pthread_rwlock_unlock(&fs->mount_lock);
-			log_warn("ceph: client.%s was cut off at %s and has mounted it anew",
-				 fs->id, fs->dir);
-		} else if (err.text[0]) {
-			log_limited(LOG_ERROR, "%s", err.text);
-			fs->recover_after_ns = now_ns() + RETRY_S * SECOND_NS;
-		}
-	}
-	if (old) { /* nobody is in it, and its nodes and files are not used any more */
-		ceph_abort_conn(old);
-		ceph_release(old);
-	}
-	pthread_mutex_unlock(&fs->recover_lock);
-	return r;
-}
-
-bool cephls_leave(struct ceph *fs, struct ceph_call *call, int64_t r)
-{
-	pthread_rwlock_unlock(&fs->mount_lock);
-	if (call->slot < CEPH_CALLS) {
-		atomic_store_explicit(&fs->data_of[call->slot], 0, memory_order_relaxed);
-		atomic_store_explicit(&fs->calls[call->slot], 0, memory_order_release);
-	}
-	if (r != -ESHUTDOWN && r != -ENOTCONN)
-		return false;
-	return !call->tries++ && !recover(fs, call->gen);
 }
 
 /* Nodes. */
@@ -263,49 +159,58 @@ static unsigned bucket_of(uint64_t ino, uint64_t snap)
 	return ((ino ^ snap << 40) * 0x9e3779b97f4a7c15ull >> 54) % CEPH_BUCKETS;
 }
 
-int cephls_inode(struct ceph *fs, struct ls_node *node, Inode **ret)
+int cephls_inode(struct ceph_call *at, struct ls_node *node, Inode **ret)
 {
-	int r = 0;
+	vinodeno_t vino = {{node->ino}, {node->snap}};
+	Inode *in = NULL;
+	unsigned gen;
+	int r;
 
 	pthread_mutex_lock(&node->lock);
-	if (node->gen != fs->gen) {
-		vinodeno_t vino = {{node->ino}, {node->snap}};
-		Inode *in = NULL;
-
-		/* A fresh mount: the old pointer went with the old one. */
-		r = ceph_ll_lookup_vino(fs->mount, vino, &in);
-		if (!r) {
-			node->in = in;
-			node->gen = fs->gen;
-		}
-	}
-	if (!r)
-		*ret = node->in;
+	gen = node->gen;
+	*ret = node->in;
 	pthread_mutex_unlock(&node->lock);
-	return r == -ENOENT ? -ESTALE : r;
+	if (gen >= at->gen)
+		return gen == at->gen ? 0 : -ESHUTDOWN;
+	/* A fresh client: the old pointer went with the old one. Without the lock, which a client
+	 * that is cut off would keep. */
+	r = ceph_ll_lookup_vino(at->mount, vino, &in);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	pthread_mutex_lock(&node->lock);
+	if (node->gen < at->gen) {
+		node->in = STEAL_PTR(in);
+		node->gen = at->gen;
+	}
+	gen = node->gen;
+	*ret = node->in;
+	pthread_mutex_unlock(&node->lock);
+	if (in)
+		ceph_ll_forget(at->mount, in, 1);
+	return gen == at->gen ? 0 : -ESHUTDOWN;
 }
 
-int cephls_node_of(struct ceph *fs, Inode *in, const struct ceph_statx *stx, struct ls_node **ret)
+int cephls_node_of(struct ceph_call *at, Inode *in, const struct ceph_statx *stx,
+		   struct ls_node **ret)
 {
 	uint64_t snap = stx->stx_dev ? (uint64_t)stx->stx_dev : NOSNAP;
 	unsigned b = bucket_of(stx->stx_ino, snap);
 	struct ls_node *fresh = calloc(1, sizeof(*fresh)), *node;
+	struct ceph *fs = at->fs;
 	bool surplus = true;
 
 	if (!fresh) {
-		ceph_ll_forget(fs->mount, in, 1);
+		ceph_ll_forget(at->mount, in, 1);
 		return -ENOMEM;
 	}
 	pthread_mutex_init(&fresh->lock, NULL);
-	pthread_mutex_init(&fresh->append_lock, NULL);
 	*fresh = (struct ls_node){.refs = 1,
 				  .ino = stx->stx_ino,
 				  .snap = snap,
 				  .type = stx->stx_mode & S_IFMT,
 				  .in = in,
-				  .gen = fs->gen,
-				  .lock = fresh->lock,
-				  .append_lock = fresh->append_lock};
+				  .gen = at->gen,
+				  .lock = fresh->lock};
 	pthread_mutex_lock(&fs->bucket[b].lock);
 	for (node = fs->bucket[b].first; node; node = node->next)
 		if (node->ino == fresh->ino && node->snap == snap)
@@ -313,9 +218,9 @@ int cephls_node_of(struct ceph *fs, Inode *in, const struct ceph_statx *stx, str
 	if (node) {
 		node->refs++;
 		pthread_mutex_lock(&node->lock);
-		if (node->gen != fs->gen) {
+		if (node->gen < at->gen) {
 			node->in = in;
-			node->gen = fs->gen;
+			node->gen = at->gen;
 			surplus = false;
 		}
 		pthread_mutex_unlock(&node->lock);
@@ -327,7 +232,7 @@ int cephls_node_of(struct ceph *fs, Inode *in, const struct ceph_statx *stx, str
 	}
 	pthread_mutex_unlock(&fs->bucket[b].lock);
 	if (surplus)
-		ceph_ll_forget(fs->mount, in, 1);
+		ceph_ll_forget(at->mount, in, 1);
 	free(fresh);
 	*ret = node;
 	return 0;
@@ -357,9 +262,10 @@ struct ls_node *cephls_node_find(struct ceph *fs, uint64_t ino)
 	return node;
 }
 
-static void op_forget(struct libservice *ls, struct ls_node *node, uint64_t count)
+void cephls_op_forget(struct libservice *ls, struct ls_node *node, uint64_t count)
 {
 	struct ceph *fs = ceph_of(ls);
+	struct ceph_client *client;
 	unsigned b = bucket_of(node->ino, node->snap);
 
 	pthread_mutex_lock(&fs->bucket[b].lock);
@@ -376,33 +282,17 @@ static void op_forget(struct libservice *ls, struct ls_node *node, uint64_t coun
 	pthread_mutex_unlock(&fs->bucket[b].lock);
 	if (!node)
 		return;
-	pthread_rwlock_rdlock(&fs->mount_lock); /* also when stalled: it does not wait */
-	if (node->lock_fh && node->lock_gen == fs->gen)
-		ceph_ll_close(fs->mount, node->lock_fh);
-	if (node->gen == fs->gen)
-		ceph_ll_forget(fs->mount, node->in, 1);
-	pthread_rwlock_unlock(&fs->mount_lock);
+	client = cephls_client(fs); /* also when stalled: it does not wait */
+	if (node->lock_fh && node->lock_gen == client->gen)
+		ceph_ll_close(client->mount, node->lock_fh);
+	if (node->gen == client->gen)
+		ceph_ll_forget(client->mount, node->in, 1);
+	cephls_client_unref(client);
 	pthread_mutex_destroy(&node->lock);
-	pthread_mutex_destroy(&node->append_lock);
 	free(node);
 }
 
-static int op_root(struct libservice *ls, struct ls_node **ret, struct attr *ret_attr)
-{
-	struct ceph *fs = ceph_of(ls);
-	int r = cephls_op_getattr(ls, fs->root, NULL, ret_attr);
-	unsigned b = bucket_of(fs->root->ino, fs->root->snap);
-
-	if (r < 0)
-		return r;
-	pthread_mutex_lock(&fs->bucket[b].lock);
-	fs->root->refs++;
-	pthread_mutex_unlock(&fs->bucket[b].lock);
-	*ret = fs->root;
-	return 0;
-}
-
-static int op_syncfs(struct libservice *ls)
+int cephls_op_syncfs(struct libservice *ls)
 {
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
@@ -412,7 +302,7 @@ static int op_syncfs(struct libservice *ls)
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = ceph_sync_fs(fs->mount);
+		r = ceph_sync_fs(call.mount);
 	} while (cephls_leave(fs, &call, r));
 	return r;
 }
@@ -458,15 +348,15 @@ static void unmount(struct ceph *fs)
 	bool done;
 
 	if (bye) {
-		bye->mount = fs->mount;
+		bye->mount = fs->client->mount;
 		pthread_mutex_init(&bye->lock, NULL);
 		pthread_cond_init(&bye->changed, NULL);
 	}
 	if (!bye || pthread_create(&thread, NULL, say_goodbye, bye)) {
 		if (bye)
 			goodbye_free(bye);
-		ceph_unmount(fs->mount);
-		ceph_release(fs->mount);
+		ceph_unmount(fs->client->mount);
+		ceph_release(fs->client->mount);
 		return;
 	}
 	clock_gettime(CLOCK_REALTIME, &end);
@@ -489,26 +379,26 @@ static void unmount(struct ceph *fs)
 }
 
 /* Everything that is left, mounted or not. */
-static void op_free(struct libservice *ls)
+void cephls_op_free(struct libservice *ls)
 {
 	struct ceph *fs = ceph_of(ls);
 
-	if (!cephls_nudge_end(fs))
-		return;
+	bool done = cephls_nudge_end(fs);
+
+	cephls_watch_end(fs);
+	done &= cephls_late_done(fs);
 	if (fs->root)
-		op_forget(ls, fs->root, 1);
-	if (fs->watching) {
-		pthread_mutex_lock(&fs->watch_lock);
-		fs->ending = true;
-		pthread_cond_signal(&fs->watch_end);
-		pthread_mutex_unlock(&fs->watch_lock);
-		pthread_join(fs->watch, NULL);
-	}
-	if (fs->mount)
+		cephls_op_forget(ls, fs->root, 1);
+	if (fs->client && atomic_load(&fs->client->refs) == 1)
 		unmount(fs);
+	if (!done) {
+		log_error("ceph: client.%s at %s: calls did not come back", fs->id, fs->dir);
+		return;
+	}
+	free(fs->client);
 	for (unsigned i = 0; i < CEPH_BUCKETS; i++)
 		pthread_mutex_destroy(&fs->bucket[i].lock);
-	pthread_rwlock_destroy(&fs->mount_lock);
+	pthread_rwlock_destroy(&fs->client_lock);
 	pthread_mutex_destroy(&fs->recover_lock);
 	pthread_mutex_destroy(&fs->watch_lock);
 	pthread_cond_destroy(&fs->watch_end);
@@ -522,39 +412,6 @@ static void op_free(struct libservice *ls)
 	free(fs->session);
 	free(fs);
 }
-
-static const struct libservice_ops ops = {
-    .name = "ceph",
-    .free = op_free,
-    .root = op_root,
-    .lookup = cephls_op_lookup,
-    .make = cephls_op_make,
-    .create = cephls_op_create,
-    .link = cephls_op_link,
-    .unlink = cephls_op_unlink,
-    .rename = cephls_op_rename,
-    .forget = op_forget,
-    .getattr = cephls_op_getattr,
-    .setattr = cephls_op_setattr,
-    .access = cephls_op_access,
-    .readlink = cephls_op_readlink,
-    .open = cephls_op_open,
-    .release = cephls_op_release,
-    .read = cephls_op_read,
-    .write = cephls_op_write,
-    .flush = cephls_op_flush,
-    .fsync = cephls_op_fsync,
-    .allocate = cephls_op_allocate,
-    .seek = cephls_op_seek,
-    .readdir = cephls_op_readdir,
-    .getxattr = cephls_op_getxattr,
-    .setxattr = cephls_op_setxattr,
-    .listxattr = cephls_op_listxattr,
-    .removexattr = cephls_op_removexattr,
-    .statfs = cephls_op_statfs,
-    .syncfs = op_syncfs,
-    .lock = cephls_op_lock,
-};
 
 /* "[FS:]/dir", the directory without "." and ".." components: it is a tenant's confinement. */
 static int parse(struct ceph *fs, const char *spec, struct err *err)
@@ -589,14 +446,15 @@ static int copy(const char *from, char **to)
 
 static int open_root(struct ceph *fs, struct err *err)
 {
+	struct ceph_call at = {.fs = fs, .client = fs->client, .mount = fs->client->mount};
 	struct ceph_statx stx;
 	Inode *in;
-	int r = ceph_ll_lookup_root(fs->mount, &in);
+	int r = ceph_ll_lookup_root(at.mount, &in);
 
 	if (!r)
-		r = ceph_ll_getattr(fs->mount, in, &stx, CEPH_WANT, 0, fs->root_perms);
+		r = ceph_ll_getattr(at.mount, in, &stx, CEPH_WANT, 0, fs->root_perms);
 	if (!r)
-		r = cephls_node_of(fs, in, &stx, &fs->root);
+		r = cephls_node_of(&at, in, &stx, &fs->root);
 	if (!r && !S_ISDIR(stx.stx_mode))
 		return err_set(err, -ENOTDIR, "ceph: %s is not a directory", fs->dir);
 	return r < 0 ? explain(fs, r, err) : 0;
@@ -615,10 +473,10 @@ int ceph_new(const char *spec, const struct stack_limits *limits, struct libserv
 	fs = calloc(1, sizeof(*fs));
 	if (!fs)
 		return -ENOMEM;
-	fs->base.ops = &ops;
+	fs->base.ops = &cephls_ops;
 	fs->timeout_s = limits->timeout_s ? limits->timeout_s : CEPH_TIMEOUT_DEFAULT_S;
 	fs->cache_bytes = limits->cache_bytes;
-	pthread_rwlock_init(&fs->mount_lock, NULL);
+	pthread_rwlock_init(&fs->client_lock, NULL);
 	pthread_mutex_init(&fs->recover_lock, NULL);
 	pthread_mutex_init(&fs->watch_lock, NULL);
 	pthread_cond_init(&fs->watch_end, NULL);
@@ -631,17 +489,18 @@ int ceph_new(const char *spec, const struct stack_limits *limits, struct libserv
 	if (!r && !(fs->root_perms = ceph_userperm_new(0, 0, 0, NULL)))
 		r = -ENOMEM;
 	if (!r)
-		r = mount_new(fs, &fs->mount, err);
+		r = cephls_late_init(fs);
+	if (!r)
+		r = cephls_mount(fs, true, &fs->client, err);
 	if (!r)
 		r = open_root(fs, err);
-	if (!r) {
-		r = -pthread_create(&fs->watch, NULL, watch, fs);
-		fs->watching = !r;
-	}
+	atomic_store(&fs->heard_ns, cephls_now_ns());
+	if (!r)
+		r = cephls_watch_start(fs);
 	if (!r)
 		r = cephls_nudge_start(fs);
 	if (r < 0) {
-		op_free(&fs->base);
+		cephls_op_free(&fs->base);
 		return r;
 	}
 	*ret = &fs->base;

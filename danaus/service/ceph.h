@@ -5,15 +5,16 @@
  * Rights are decided here, as the host's kernel would decide them for the caller (libcephfs's own
  * check knows only user 0 and the others); the MDS checks what the identity's caps allow.
  *
- * Time: mounting and every wait for an OSD end after timeout_s. A call that waits for an MDS ends
- * when one answers; while one has waited for more than timeout_s, further calls are -EIO at once.
+ * Time: mounting and every wait for an OSD end after timeout_s, and a call that waits for an MDS is
+ * -EIO then (ceph_late.c); one that writes back, when no MDS was heard for as long. Until those calls
+ * are answered, further ones are -EIO at once.
  * A client that the cluster has blocklisted mounts anew; files go on, and what was written and not
  * yet synced is reported as -EIO at the file's next write or fsync. */
 #pragma once
 
 #include "danaus/service/libservice.h"
 
-#define CEPH_TIMEOUT_DEFAULT_S 60
+#define CEPH_TIMEOUT_DEFAULT_S 90
 
 /* spec is "[FS:]/dir"; the identity comes from limits. -EACCES when none is granted, -ETIMEDOUT when
  * the cluster does not answer, -ENOENT without the file system or directory. */

@@ -25,26 +25,26 @@ static int check_name(const char *name)
 	return 0;
 }
 
-static int get_attributes(struct ceph *fs, struct ls_node *node, unsigned want,
+static int get_attributes(struct ceph_call *at, struct ls_node *node, unsigned want,
 			  struct ceph_statx *ret)
 {
 	Inode *in;
-	int r = cephls_inode(fs, node, &in);
+	int r = cephls_inode(at, node, &in);
 
-	return r < 0 ? r : ceph_ll_getattr(fs->mount, in, ret, want, 0, fs->root_perms);
+	return r < 0 ? r : ceph_ll_getattr(at->mount, in, ret, want, 0, at->fs->root_perms);
 }
 
-int cephls_stat(struct ceph *fs, struct ls_node *node, struct ceph_statx *ret)
+int cephls_stat(struct ceph_call *at, struct ls_node *node, struct ceph_statx *ret)
 {
-	return get_attributes(fs, node, CEPH_WANT, ret);
+	return get_attributes(at, node, CEPH_WANT, ret);
 }
 
-int cephls_rights(struct ceph *fs, struct ls_node *node, struct ceph_statx *ret)
+int cephls_rights(struct ceph_call *at, struct ls_node *node, struct ceph_statx *ret)
 {
-	return get_attributes(fs, node, CEPH_RIGHTS, ret);
+	return get_attributes(at, node, CEPH_RIGHTS, ret);
 }
 
-static bool has_acl(struct ceph *fs, struct ls_node *node, const struct ceph_statx *stx)
+static bool has_acl(struct ceph_call *at, struct ls_node *node, const struct ceph_statx *stx)
 {
 	Inode *in;
 	bool r;
@@ -58,9 +58,9 @@ static bool has_acl(struct ceph *fs, struct ls_node *node, const struct ceph_sta
 		return r;
 	}
 	pthread_mutex_unlock(&node->lock);
-	if (cephls_inode(fs, node, &in) < 0)
+	if (cephls_inode(at, node, &in) < 0)
 		return true;
-	r = ceph_ll_getxattr(fs->mount, in, ACL_NAME, NULL, 0, fs->root_perms) > 0;
+	r = ceph_ll_getxattr(at->mount, in, ACL_NAME, NULL, 0, at->fs->root_perms) > 0;
 	pthread_mutex_lock(&node->lock);
 	node->acl_known = true;
 	node->has_acl = r;
@@ -69,11 +69,11 @@ static bool has_acl(struct ceph *fs, struct ls_node *node, const struct ceph_sta
 	return r;
 }
 
-void cephls_attr(struct ceph *fs, struct ls_node *node, const struct ceph_statx *stx,
-	       struct attr *ret)
+void cephls_attr(struct ceph_call *at, struct ls_node *node, const struct ceph_statx *stx,
+		 struct attr *ret)
 {
 	*ret = (struct attr){
-	    .dev = node->snap == fs->root->snap ? 0 : node->snap,
+	    .dev = node->snap == at->fs->root->snap ? 0 : node->snap,
 	    .ino = stx->stx_ino,
 	    .size = stx->stx_size,
 	    .blocks = stx->stx_blocks,
@@ -83,7 +83,7 @@ void cephls_attr(struct ceph *fs, struct ls_node *node, const struct ceph_statx 
 	    .gid = stx->stx_gid,
 	    .rdev = stx->stx_rdev,
 	    .blksize = stx->stx_blksize,
-	    .has_acl = has_acl(fs, node, stx),
+	    .has_acl = has_acl(at, node, stx),
 	    .atime = stx->stx_atime,
 	    .mtime = stx->stx_mtime,
 	    .ctime = stx->stx_ctime,
@@ -92,35 +92,35 @@ void cephls_attr(struct ceph *fs, struct ls_node *node, const struct ceph_statx 
 }
 
 /* The result of a call that made or found an inode. */
-static int take(struct ceph *fs, int r, Inode *in, const struct ceph_statx *stx,
+static int take(struct ceph_call *at, int r, Inode *in, const struct ceph_statx *stx,
 		struct ls_node **ret, struct attr *ret_attr)
 {
 	struct ls_node *node;
 
 	if (r < 0)
 		return r;
-	r = cephls_node_of(fs, in, stx, &node);
+	r = cephls_node_of(at, in, stx, &node);
 	if (r < 0)
 		return r;
-	cephls_attr(fs, node, stx, ret_attr);
+	cephls_attr(at, node, stx, ret_attr);
 	*ret = node;
 	return 0;
 }
 
 /* dir's inode, when cred has mask on it. */
-static int enter_dir(struct ceph *fs, const struct cred *cred, struct ls_node *dir, int mask,
+static int enter_dir(struct ceph_call *at, const struct cred *cred, struct ls_node *dir, int mask,
 		     Inode **ret)
 {
 	struct ceph_statx stx;
-	int r = dir->type == S_IFDIR ? cephls_rights(fs, dir, &stx) : -ENOTDIR;
+	int r = dir->type == S_IFDIR ? cephls_rights(at, dir, &stx) : -ENOTDIR;
 
 	if (!r)
-		r = cephls_may(fs, cred, dir, &stx, mask);
-	return r < 0 ? r : cephls_inode(fs, dir, ret);
+		r = cephls_may(at, cred, dir, &stx, mask);
+	return r < 0 ? r : cephls_inode(at, dir, ret);
 }
 
 int cephls_op_lookup(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
-		   const char *name, struct ls_node **ret, struct attr *ret_attr)
+		     const char *name, struct ls_node **ret, struct attr *ret_attr)
 {
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
@@ -134,31 +134,30 @@ int cephls_op_lookup(struct libservice *ls, const struct cred *cred, struct ls_n
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = enter_dir(fs, cred, dir, X_OK, &parent);
+		r = enter_dir(&call, cred, dir, X_OK, &parent);
 		if (!r)
-			r = ceph_ll_lookup(fs->mount, parent, name, &in, &stx, CEPH_WANT, 0,
+			r = ceph_ll_lookup(call.mount, parent, name, &in, &stx, CEPH_WANT, 0,
 					   fs->root_perms);
-		r = take(fs, r, in, &stx, ret, ret_attr);
+		r = take(&call, r, in, &stx, ret, ret_attr);
 	} while (cephls_leave(fs, &call, r));
 	return r;
 }
 
-static int make_one(struct ceph *fs, Inode *dir, const char *name, mode_t mode, dev_t rdev,
+static int make_one(struct ceph_call *at, Inode *dir, const char *name, mode_t mode, dev_t rdev,
 		    const char *target, Inode **ret, struct ceph_statx *stx, UserPerm *perms)
 {
 	switch (mode & S_IFMT) {
 	case S_IFDIR:
-		return ceph_ll_mkdir(fs->mount, dir, name, mode & 07777, ret, stx, CEPH_WANT, 0,
+		return ceph_ll_mkdir(at->mount, dir, name, mode & 07777, ret, stx, CEPH_WANT, 0,
 				     perms);
 	case S_IFLNK:
-		return ceph_ll_symlink(fs->mount, dir, name, target, ret, stx, CEPH_WANT, 0,
-				       perms);
+		return ceph_ll_symlink(at->mount, dir, name, target, ret, stx, CEPH_WANT, 0, perms);
 	case S_IFREG:
 	case S_IFIFO:
 	case S_IFSOCK:
 	case S_IFCHR:
 	case S_IFBLK:
-		return ceph_ll_mknod(fs->mount, dir, name, mode, rdev, ret, stx, CEPH_WANT, 0,
+		return ceph_ll_mknod(at->mount, dir, name, mode, rdev, ret, stx, CEPH_WANT, 0,
 				     perms);
 	default:
 		return -EINVAL;
@@ -166,8 +165,8 @@ static int make_one(struct ceph *fs, Inode *dir, const char *name, mode_t mode, 
 }
 
 int cephls_op_make(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
-		 const char *name, mode_t mode, mode_t umask, dev_t rdev, const char *target,
-		 struct ls_node **ret, struct attr *ret_attr)
+		   const char *name, mode_t mode, mode_t umask, dev_t rdev, const char *target,
+		   struct ls_node **ret, struct attr *ret_attr)
 {
 	bool device = S_ISBLK(mode) || (S_ISCHR(mode) && rdev); /* not a whiteout */
 	struct ceph *fs = ceph_of(ls);
@@ -190,17 +189,17 @@ int cephls_op_make(struct libservice *ls, const struct cred *cred, struct ls_nod
 		if (r < 0)
 			break;
 		cephls_call_umask = umask;
-		r = enter_dir(fs, cred, dir, W_OK | X_OK, &parent);
+		r = enter_dir(&call, cred, dir, W_OK | X_OK, &parent);
 		if (!r)
-			r = make_one(fs, parent, name, mode, rdev, target, &in, &stx, perms);
-		r = take(fs, r, in, &stx, ret, ret_attr);
+			r = make_one(&call, parent, name, mode, rdev, target, &in, &stx, perms);
+		r = take(&call, r, in, &stx, ret, ret_attr);
 	} while (cephls_leave(fs, &call, r));
 	cephls_perms_done(fs, perms);
 	return r;
 }
 
 int cephls_op_link(struct libservice *ls, const struct cred *cred, struct ls_node *node,
-		 struct ls_node *dir, const char *name)
+		   struct ls_node *dir, const char *name)
 {
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
@@ -214,46 +213,47 @@ int cephls_op_link(struct libservice *ls, const struct cred *cred, struct ls_nod
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = cephls_rights(fs, node, &stx);
+		r = cephls_rights(&call, node, &stx);
 		if (!r)
-			r = cephls_may_link(fs, cred, node, &stx);
+			r = cephls_may_link(&call, cred, node, &stx);
 		if (!r)
-			r = enter_dir(fs, cred, dir, W_OK | X_OK, &parent);
+			r = enter_dir(&call, cred, dir, W_OK | X_OK, &parent);
 		if (!r)
-			r = cephls_inode(fs, node, &in);
+			r = cephls_inode(&call, node, &in);
 		if (!r)
-			r = ceph_ll_link(fs->mount, in, parent, name, fs->root_perms);
+			r = ceph_ll_link(call.mount, in, parent, name, fs->root_perms);
 	} while (cephls_leave(fs, &call, r));
 	return r;
 }
 
 /* A name as it is now; ret_missing instead of -ENOENT. */
-static int peek(struct ceph *fs, Inode *parent, const char *name, struct ceph_statx *stx,
+static int peek(struct ceph_call *at, Inode *parent, const char *name, struct ceph_statx *stx,
 		bool *ret_missing)
 {
 	Inode *in;
-	int r = ceph_ll_lookup(fs->mount, parent, name, &in, stx, CEPH_RIGHTS, 0, fs->root_perms);
+	int r =
+	    ceph_ll_lookup(at->mount, parent, name, &in, stx, CEPH_RIGHTS, 0, at->fs->root_perms);
 
 	*ret_missing = r == -ENOENT;
 	if (!r)
-		ceph_ll_forget(fs->mount, in, 1);
+		ceph_ll_forget(at->mount, in, 1);
 	return r == -ENOENT ? 0 : r;
 }
 
-/* Whether cred may take name out of dir; the MDS says what else may be wrong. What the name is matters
- * in a sticky directory, and when the answer is no: that there is nothing comes first. */
-static int may_take(struct ceph *fs, const struct cred *cred, struct ls_node *dir, Inode *parent,
-		    const char *name, bool must_exist)
+/* Whether cred may take name out of dir; the MDS says what else may be wrong. What the name is
+ * matters in a sticky directory, and when the answer is no: that there is nothing comes first. */
+static int may_take(struct ceph_call *at, const struct cred *cred, struct ls_node *dir,
+		    Inode *parent, const char *name, bool must_exist)
 {
 	struct ceph_statx stx, victim;
 	bool missing;
-	int may = cephls_rights(fs, dir, &stx), r;
+	int may = cephls_rights(at, dir, &stx), r;
 
 	if (!may)
-		may = cephls_may(fs, cred, dir, &stx, W_OK | X_OK);
+		may = cephls_may(at, cred, dir, &stx, W_OK | X_OK);
 	if (!may && (!(stx.stx_mode & S_ISVTX) || cred->fsuid == stx.stx_uid))
 		return 0;
-	r = peek(fs, parent, name, &victim, &missing);
+	r = peek(at, parent, name, &victim, &missing);
 	if (r < 0)
 		return r;
 	if (missing)
@@ -262,7 +262,7 @@ static int may_take(struct ceph *fs, const struct cred *cred, struct ls_node *di
 }
 
 int cephls_op_unlink(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
-		   const char *name, bool directory)
+		     const char *name, bool directory)
 {
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
@@ -275,49 +275,50 @@ int cephls_op_unlink(struct libservice *ls, const struct cred *cred, struct ls_n
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = enter_dir(fs, cred, dir, X_OK, &parent);
+		r = enter_dir(&call, cred, dir, X_OK, &parent);
 		if (!r)
-			r = may_take(fs, cred, dir, parent, name, true);
+			r = may_take(&call, cred, dir, parent, name, true);
 		if (!r)
-			r = directory ? ceph_ll_rmdir(fs->mount, parent, name, fs->root_perms)
-				      : ceph_ll_unlink(fs->mount, parent, name, fs->root_perms);
+			r = directory ? ceph_ll_rmdir(call.mount, parent, name, fs->root_perms)
+				      : ceph_ll_unlink(call.mount, parent, name, fs->root_perms);
 	} while (cephls_leave(fs, &call, r));
 	return r;
 }
 
 /* The ".." of a directory that moves changes. */
-static int may_move(struct ceph *fs, const struct cred *cred, Inode *parent, const char *name)
+static int may_move(struct ceph_call *at, const struct cred *cred, Inode *parent, const char *name)
 {
 	struct ceph_statx stx;
 	struct ls_node *moved;
 	Inode *in;
-	int r = ceph_ll_lookup(fs->mount, parent, name, &in, &stx, CEPH_WANT, 0, fs->root_perms);
+	int r =
+	    ceph_ll_lookup(at->mount, parent, name, &in, &stx, CEPH_WANT, 0, at->fs->root_perms);
 
 	if (!r)
-		r = cephls_node_of(fs, in, &stx, &moved);
+		r = cephls_node_of(at, in, &stx, &moved);
 	if (r < 0)
 		return r;
 	if (moved->type == S_IFDIR)
-		r = cephls_may(fs, cred, moved, &stx, W_OK);
-	fs->base.ops->forget(&fs->base, moved, 1);
+		r = cephls_may(at, cred, moved, &stx, W_OK);
+	at->fs->base.ops->forget(&at->fs->base, moved, 1);
 	return r;
 }
 
-static int may_rename(struct ceph *fs, const struct cred *cred, struct ls_node *dir, Inode *parent,
-		      const char *name, struct ls_node *newdir, Inode *newparent,
+static int may_rename(struct ceph_call *at, const struct cred *cred, struct ls_node *dir,
+		      Inode *parent, const char *name, struct ls_node *newdir, Inode *newparent,
 		      const char *newname)
 {
-	int r = may_take(fs, cred, dir, parent, name, true);
+	int r = may_take(at, cred, dir, parent, name, true);
 
 	if (!r)
-		r = may_take(fs, cred, newdir, newparent, newname, false);
+		r = may_take(at, cred, newdir, newparent, newname, false);
 	if (!r && dir != newdir)
-		r = may_move(fs, cred, parent, name);
+		r = may_move(at, cred, parent, name);
 	return r;
 }
 
 int cephls_op_rename(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
-		   const char *name, struct ls_node *newdir, const char *newname, unsigned flags)
+		     const char *name, struct ls_node *newdir, const char *newname, unsigned flags)
 {
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
@@ -334,20 +335,20 @@ int cephls_op_rename(struct libservice *ls, const struct cred *cred, struct ls_n
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = enter_dir(fs, cred, dir, X_OK, &parent);
+		r = enter_dir(&call, cred, dir, X_OK, &parent);
 		if (!r)
-			r = enter_dir(fs, cred, newdir, X_OK, &newparent);
+			r = enter_dir(&call, cred, newdir, X_OK, &newparent);
 		if (!r)
-			r = may_rename(fs, cred, dir, parent, name, newdir, newparent, newname);
+			r = may_rename(&call, cred, dir, parent, name, newdir, newparent, newname);
 		if (!r)
-			r = ceph_ll_rename(fs->mount, parent, name, newparent, newname,
+			r = ceph_ll_rename(call.mount, parent, name, newparent, newname,
 					   fs->root_perms);
 	} while (cephls_leave(fs, &call, r));
 	return r;
 }
 
 int cephls_op_getattr(struct libservice *ls, struct ls_node *node, struct ls_file *file,
-		    struct attr *ret)
+		      struct attr *ret)
 {
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
@@ -358,9 +359,9 @@ int cephls_op_getattr(struct libservice *ls, struct ls_node *node, struct ls_fil
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = cephls_stat(fs, node, &stx);
+		r = cephls_stat(&call, node, &stx);
 		if (!r)
-			cephls_attr(fs, node, &stx, ret);
+			cephls_attr(&call, node, &stx, ret);
 	} while (cephls_leave(fs, &call, r));
 	return r;
 }
@@ -401,7 +402,7 @@ static int set_masks(unsigned set, const struct attr *attr, const struct ceph_st
 }
 
 int cephls_op_setattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
-		    struct ls_file *file, unsigned set, const struct attr *attr, struct attr *ret)
+		      struct ls_file *file, unsigned set, const struct attr *attr, struct attr *ret)
 {
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
@@ -416,24 +417,23 @@ int cephls_op_setattr(struct libservice *ls, const struct cred *cred, struct ls_
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = cephls_rights(fs, node, &old);
+		r = cephls_rights(&call, node, &old);
 		if (!r)
-			r = cephls_may_set(fs, cred, node, &old, set, attr, file, &mode);
+			r = cephls_may_set(&call, cred, node, &old, set, attr, file, &mode);
 		if (!r)
-			r = cephls_inode(fs, node, &in);
+			r = cephls_inode(&call, node, &in);
 		if (!r) {
 			int mask = set_masks(set, attr, &old, mode, &stx);
 
 			if (mask)
-				r = ceph_ll_setattr(fs->mount, in, &stx, mask, fs->root_perms);
-			if (!r && set & (ATTR_UID | ATTR_GID | ATTR_SIZE) &&
-			    S_ISREG(old.stx_mode))
-				cephls_drop_capability(fs, in);
+				r = ceph_ll_setattr(call.mount, in, &stx, mask, fs->root_perms);
+			if (!r && set & (ATTR_UID | ATTR_GID | ATTR_SIZE) && S_ISREG(old.stx_mode))
+				cephls_drop_capability(&call, in);
 		}
 		if (!r)
-			r = cephls_stat(fs, node, &stx);
+			r = cephls_stat(&call, node, &stx);
 		if (!r)
-			cephls_attr(fs, node, &stx, ret);
+			cephls_attr(&call, node, &stx, ret);
 	} while (cephls_leave(fs, &call, r));
 	return r;
 }
@@ -449,9 +449,9 @@ int cephls_op_access(struct libservice *ls, const struct cred *cred, struct ls_n
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = cephls_stat(fs, node, &stx);
+		r = cephls_stat(&call, node, &stx);
 		if (!r)
-			r = cephls_may(fs, cred, node, &stx, mask);
+			r = cephls_may(&call, cred, node, &stx, mask);
 	} while (cephls_leave(fs, &call, r));
 	return r;
 }
@@ -469,24 +469,24 @@ ssize_t cephls_op_readlink(struct libservice *ls, struct ls_node *node, char *bu
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = cephls_inode(fs, node, &in);
+		r = cephls_inode(&call, node, &in);
 		if (!r)
-			r = ceph_ll_readlink(fs->mount, in, buf, cap_bytes, fs->root_perms);
+			r = ceph_ll_readlink(call.mount, in, buf, cap_bytes, fs->root_perms);
 	} while (cephls_leave(fs, &call, r));
 	return r;
 }
 
 /* node's inode, when cred may read, or change, the attribute. */
-static int xattr_inode(struct ceph *fs, const struct cred *cred, struct ls_node *node,
+static int xattr_inode(struct ceph_call *at, const struct cred *cred, struct ls_node *node,
 		       const char *name, bool change, Inode **ret)
 {
-	int r = cephls_may_xattr(fs, cred, node, name, change);
+	int r = cephls_may_xattr(at, cred, node, name, change);
 
-	return r < 0 ? r : cephls_inode(fs, node, ret);
+	return r < 0 ? r : cephls_inode(at, node, ret);
 }
 
 ssize_t cephls_op_getxattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
-			 const char *name, void *value, size_t cap_bytes)
+			   const char *name, void *value, size_t cap_bytes)
 {
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
@@ -497,9 +497,9 @@ ssize_t cephls_op_getxattr(struct libservice *ls, const struct cred *cred, struc
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = xattr_inode(fs, cred, node, name, false, &in);
+		r = xattr_inode(&call, cred, node, name, false, &in);
 		if (!r)
-			r = ceph_ll_getxattr(fs->mount, in, name, value, cap_bytes,
+			r = ceph_ll_getxattr(call.mount, in, name, value, cap_bytes,
 					     fs->root_perms);
 	} while (cephls_leave(fs, &call, r));
 	return r;
@@ -513,7 +513,7 @@ static void acl_changed(struct ls_node *node)
 }
 
 int cephls_op_setxattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
-		     const char *name, const void *value, size_t len_bytes, int flags)
+		       const char *name, const void *value, size_t len_bytes, int flags)
 {
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
@@ -524,9 +524,9 @@ int cephls_op_setxattr(struct libservice *ls, const struct cred *cred, struct ls
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = xattr_inode(fs, cred, node, name, true, &in);
+		r = xattr_inode(&call, cred, node, name, true, &in);
 		if (!r)
-			r = ceph_ll_setxattr(fs->mount, in, name, value, len_bytes, flags,
+			r = ceph_ll_setxattr(call.mount, in, name, value, len_bytes, flags,
 					     fs->root_perms);
 		acl_changed(node);
 	} while (cephls_leave(fs, &call, r));
@@ -534,7 +534,7 @@ int cephls_op_setxattr(struct libservice *ls, const struct cred *cred, struct ls
 }
 
 int cephls_op_removexattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
-			const char *name)
+			  const char *name)
 {
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
@@ -545,9 +545,9 @@ int cephls_op_removexattr(struct libservice *ls, const struct cred *cred, struct
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = xattr_inode(fs, cred, node, name, true, &in);
+		r = xattr_inode(&call, cred, node, name, true, &in);
 		if (!r)
-			r = ceph_ll_removexattr(fs->mount, in, name, fs->root_perms);
+			r = ceph_ll_removexattr(call.mount, in, name, fs->root_perms);
 		acl_changed(node);
 	} while (cephls_leave(fs, &call, r));
 	return r;
@@ -571,7 +571,7 @@ static size_t without_trusted(char *names, size_t len)
 }
 
 ssize_t cephls_op_listxattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
-			  char *names, size_t cap_bytes)
+			    char *names, size_t cap_bytes)
 {
 	bool admin = cred->caps & CAP_BIT(CAP_SYS_ADMIN) &&
 		     (!cred->map || (!cred->map->nuid && !cred->map->ngid));
@@ -588,9 +588,9 @@ ssize_t cephls_op_listxattr(struct libservice *ls, const struct cred *cred, stru
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = cephls_inode(fs, node, &in);
+		r = cephls_inode(&call, node, &in);
 		if (!r)
-			r = ceph_ll_listxattr(fs->mount, in, all, LIST_BYTES, &len,
+			r = ceph_ll_listxattr(call.mount, in, all, LIST_BYTES, &len,
 					      fs->root_perms);
 	} while (cephls_leave(fs, &call, r));
 	if (r < 0)
@@ -606,7 +606,7 @@ ssize_t cephls_op_listxattr(struct libservice *ls, const struct cred *cred, stru
 }
 
 int cephls_op_statfs(struct libservice *ls, struct ls_node *node, struct statvfs *ret,
-		   uint64_t *ret_type)
+		     uint64_t *ret_type)
 {
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
@@ -617,9 +617,9 @@ int cephls_op_statfs(struct libservice *ls, struct ls_node *node, struct statvfs
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			return r;
-		r = cephls_inode(fs, node, &in);
+		r = cephls_inode(&call, node, &in);
 		if (!r)
-			r = ceph_ll_statfs(fs->mount, in, ret);
+			r = ceph_ll_statfs(call.mount, in, ret);
 	} while (cephls_leave(fs, &call, r));
 	if (!r)
 		*ret_type = CEPH_SUPER_MAGIC;

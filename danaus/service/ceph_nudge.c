@@ -19,25 +19,34 @@
 #define BUSY_NS	 50000000
 #define IDLE_NS	 250000000
 
-static void nudge(struct ceph *fs, uint64_t ino)
+static int64_t run_getattr(struct libservice *ls, struct ceph_ask *ask)
 {
-	struct ls_node *node = cephls_node_find(fs, ino);
+	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
 	struct ceph_statx stx;
 	Inode *in;
 	int r;
 
-	if (!node)
-		return;
 	do {
 		r = cephls_enter(fs, &call);
 		if (r < 0)
 			break;
-		r = cephls_inode(fs, node, &in);
+		r = cephls_inode(&call, ask->node, &in);
 		if (!r)
-			r = ceph_ll_getattr(fs->mount, in, &stx, CEPH_STATX_SIZE, 0,
+			r = ceph_ll_getattr(call.mount, in, &stx, CEPH_STATX_SIZE, 0,
 					    fs->root_perms);
 	} while (cephls_leave(fs, &call, r));
+	return r;
+}
+
+static void nudge(struct ceph *fs, uint64_t ino)
+{
+	static const struct ceph_way way = {.run = run_getattr, .quick = QUICK_NEVER};
+	struct ls_node *node = cephls_node_find(fs, ino);
+
+	if (!node)
+		return;
+	cephls_ask(fs, &(struct ceph_ask){.way = &way, .node = node});
 	ls_forget(&fs->base, node, 1);
 }
 

@@ -92,17 +92,17 @@ static int acl_may(const struct acl_entry *e, size_t n, const struct cred *cred,
 }
 
 /* 1: there is no ACL, the mode decides. */
-static int by_acl(struct ceph *fs, const struct cred *cred, struct ls_node *node,
+static int by_acl(struct ceph_call *at, const struct cred *cred, struct ls_node *node,
 		  const struct ceph_statx *stx, int mask)
 {
 	char value[ACL_BYTES];
 	uint32_t version;
 	Inode *in;
-	int n = cephls_inode(fs, node, &in);
+	int n = cephls_inode(at, node, &in);
 
 	if (n < 0)
 		return n;
-	n = ceph_ll_getxattr(fs->mount, in, ACL_NAME, value, sizeof(value), fs->root_perms);
+	n = ceph_ll_getxattr(at->mount, in, ACL_NAME, value, sizeof(value), at->fs->root_perms);
 	if (n == -ENODATA || n == -EOPNOTSUPP || n == 0)
 		return 1;
 	if (n < 0)
@@ -114,7 +114,7 @@ static int by_acl(struct ceph *fs, const struct cred *cred, struct ls_node *node
 		       cred, stx, mask);
 }
 
-int cephls_may(struct ceph *fs, const struct cred *cred, struct ls_node *node,
+int cephls_may(struct ceph_call *at, const struct cred *cred, struct ls_node *node,
 	       const struct ceph_statx *stx, int mask)
 {
 	uint64_t caps;
@@ -125,7 +125,7 @@ int cephls_may(struct ceph *fs, const struct cred *cred, struct ls_node *node,
 		r = mask & ~(mode >> 6 & 7) ? -EACCES : 0;
 	} else {
 		if (mode & 070)
-			r = by_acl(fs, cred, node, stx, mask);
+			r = by_acl(at, cred, node, stx, mask);
 		if (r == 1) {
 			if (cred_in_group(cred, stx->stx_gid))
 				mode >>= 3;
@@ -145,7 +145,7 @@ int cephls_may(struct ceph *fs, const struct cred *cred, struct ls_node *node,
 }
 
 /* may_linkat() with fs.protected_hardlinks=1. */
-int cephls_may_link(struct ceph *fs, const struct cred *cred, struct ls_node *node,
+int cephls_may_link(struct ceph_call *at, const struct cred *cred, struct ls_node *node,
 		    const struct ceph_statx *stx)
 {
 	if (S_ISDIR(stx->stx_mode))
@@ -154,12 +154,12 @@ int cephls_may_link(struct ceph *fs, const struct cred *cred, struct ls_node *no
 		return 0;
 	if (!S_ISREG(stx->stx_mode) || stx->stx_mode & S_ISUID ||
 	    (stx->stx_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) ||
-	    cephls_may(fs, cred, node, stx, R_OK | W_OK) < 0)
+	    cephls_may(at, cred, node, stx, R_OK | W_OK) < 0)
 		return -EPERM;
 	return 0;
 }
 
-int cephls_may_set(struct ceph *fs, const struct cred *cred, struct ls_node *node,
+int cephls_may_set(struct ceph_call *at, const struct cred *cred, struct ls_node *node,
 		   const struct ceph_statx *stx, unsigned set, const struct attr *attr, bool file,
 		   mode_t *mode)
 {
@@ -178,9 +178,9 @@ int cephls_may_set(struct ceph *fs, const struct cred *cred, struct ls_node *nod
 	if (set & ATTR_MODE && !owns)
 		return -EPERM;
 	if (set & (ATTR_ATIME | ATTR_MTIME) && !owns)
-		r = now ? cephls_may(fs, cred, node, stx, W_OK) : -EPERM;
+		r = now ? cephls_may(at, cred, node, stx, W_OK) : -EPERM;
 	if (!r && set & ATTR_SIZE && !file)
-		r = cephls_may(fs, cred, node, stx, W_OK);
+		r = cephls_may(at, cred, node, stx, W_OK);
 	if (r < 0)
 		return r;
 	*mode = set & ATTR_MODE ? attr->mode & 07777 : stx->stx_mode & 07777;
@@ -208,12 +208,12 @@ static bool host_cap(const struct cred *cred, unsigned cap)
 	return cred->caps & CAP_BIT(cap) && (!cred->map || (!cred->map->nuid && !cred->map->ngid));
 }
 
-int cephls_may_xattr(struct ceph *fs, const struct cred *cred, struct ls_node *node,
+int cephls_may_xattr(struct ceph_call *at, const struct cred *cred, struct ls_node *node,
 		     const char *name, bool write)
 {
 	int missing = write ? -EPERM : -ENODATA;
 	struct ceph_statx stx;
-	int r = cephls_rights(fs, node, &stx);
+	int r = cephls_rights(at, node, &stx);
 
 	if (r < 0)
 		return r;
@@ -235,14 +235,14 @@ int cephls_may_xattr(struct ceph *fs, const struct cred *cred, struct ls_node *n
 	if (write && (starts(name, "ceph.") || (S_ISDIR(stx.stx_mode) && stx.stx_mode & S_ISVTX)) &&
 	    !cephls_owns(cred, &stx, CAP_FOWNER))
 		return -EPERM;
-	return cephls_may(fs, cred, node, &stx, write ? W_OK : R_OK);
+	return cephls_may(at, cred, node, &stx, write ? W_OK : R_OK);
 }
 
-void cephls_drop_capability(struct ceph *fs, Inode *in)
+void cephls_drop_capability(struct ceph_call *at, Inode *in)
 {
 	static const char name[] = "security.capability";
 
 	/* Asking costs nothing, most of the time; taking away what is not there asks the MDS. */
-	if (ceph_ll_getxattr(fs->mount, in, name, NULL, 0, fs->root_perms) > 0)
-		ceph_ll_removexattr(fs->mount, in, name, fs->root_perms);
+	if (ceph_ll_getxattr(at->mount, in, name, NULL, 0, at->fs->root_perms) > 0)
+		ceph_ll_removexattr(at->mount, in, name, at->fs->root_perms);
 }

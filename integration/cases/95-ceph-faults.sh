@@ -2,22 +2,32 @@
 # A cluster that fails under a running program, and mistakes at the start: every wait ends, what was
 # synced is there, and no byte is wrong.
 # image: full small
-# seconds: 600
+# seconds: 900
 . "$LIB/case.sh"
 . "$LIB/ceph.sh"
 export DANAUS_CEPH_STORE=bluestore # an OSD that is killed keeps what it has synced
 ceph_start
-ceph_dirs /tenants/a/w
+ceph_dirs /tenants/a/w /tenants/a/m
 pause=10; [ "$DANAUS_NIGHTLY" = 0 ] || pause=60
 
-acks() { pod logs w 2> /dev/null | grep -c "^ack ${1:-}" || true; }
+writer=w
+acks() { pod logs $writer 2> /dev/null | grep -c "^ack ${1:-}" || true; }
 more() { [ "$(acks)" -ge "$1" ]; }
 goes_on() { # WHAT: the writer is acknowledged more, in bounded time
 	local n; n=$(($(acks) + 30))
 	until_true "it goes on: $1" 180 more "$n"
-	say "$1: goes on; errors so far: $(pod logs w 2> /dev/null | grep '^error' | sort | uniq -c | tr '\n' ';')"
+	say "$1: goes on; errors so far: $(pod logs $writer 2> /dev/null | grep '^error' | sort | uniq -c | tr '\n' ';')"
 }
-errors() { pod logs w 2> /dev/null | grep -c '^error' || true; }
+errors() { pod logs $writer 2> /dev/null | grep -c '^error' || true; }
+ends() { # it has stopped, and what it was told is there is there
+	pod exec $writer touch /tmp/stop
+	until_true "its end" 60 sh -c "podman logs $writer 2> /dev/null | grep -qx stopped"
+	pod logs $writer > "$CASE_DIR/acks" 2> /dev/null
+	down $writer
+	eq "errors other than EIO" "$(grep '^error' "$CASE_DIR/acks" | grep -vc ' EIO$' || true)" 0
+	prints "what was synced" 'all there$' on_ceph ceph:/tenants/a/$writer -i -v "$LIB/../guest/faults.py:/faults.py:ro" \
+		$IMAGE_FULL python3 /faults.py check /data < "$CASE_DIR/acks"
+}
 
 up w --annotation 'danaus.mount=/data=ceph:/tenants/a/w;id=tenant-a;timeout=120' -v "$LIB/../guest/faults.py:/faults.py:ro" \
 	$IMAGE_FULL python3 /faults.py write /data
@@ -39,13 +49,49 @@ until_true "the service has seen it" 60 sh -c "grep -q 'mounted it anew' /run/da
 pod exec w touch /tmp/cut-off
 wait $!
 eq "what its holder was told" "$(tail -n 1 "$CASE_DIR/held")" "EIO ok ok kept"
-pod exec w touch /tmp/stop
-until_true "its end" 60 sh -c "podman logs w 2> /dev/null | grep -qx stopped"
-pod logs w > "$CASE_DIR/acks" 2> /dev/null
-down w
-eq "errors other than EIO" "$(grep '^error' "$CASE_DIR/acks" | grep -vc ' EIO$' || true)" 0
-prints "what was synced" 'all there$' on_ceph ceph:/tenants/a/w -i -v "$LIB/../guest/faults.py:/faults.py:ro" \
-	$IMAGE_FULL python3 /faults.py check /data < "$CASE_DIR/acks"
+ends
+
+# An MDS that does not answer: each door's calls end, and go on in the same container when it does. What
+# they ask for, they ask for the first time.
+writer=m
+up m --annotation 'danaus.mount=/data=ceph:/tenants/a/m;id=tenant-a;timeout=5' -v "$LIB/../guest/faults.py:/faults.py:ro" \
+	-v /bin/busybox:/busybox:ro $IMAGE_FULL sh -c 'mkdir /data/d && exec python3 /faults.py write /data'
+told() { [ "$(errors)" -gt "$before" ]; }
+at_doors() { # PATTERN: what each door's program is told
+	has "shm" "$(pod exec m timeout 120 mkdir /data/d/shm$n 2>&1)" "$1"
+	has "notify" "$(pod exec m timeout 120 /busybox mkdir /data/d/notify$n 2>&1)" "$1"
+	has "fuse" "$(timeout 120 mkdir "$kernel/d/fuse$n" 2>&1)" "$1"
+	n=$((n + 1))
+}
+n=0
+kernel=/proc/$(pod inspect -f '{{.State.Pid}}' m)/root/data
+goes_on "before"
+at_doors '^$'
+before=$(errors)
+ceph_signal STOP mds.a
+# at once, so that each waits
+pod exec m timeout 120 mkdir /data/d/first-shm > "$CASE_DIR/first-shm" 2>&1 || true &
+pod exec m timeout 120 /busybox mkdir /data/d/first-notify > "$CASE_DIR/first-notify" 2>&1 || true &
+timeout 120 mkdir "$kernel/d/first-fuse" > "$CASE_DIR/first-fuse" 2>&1 || true &
+until_true "the writer is told" 120 told
+wait
+for i in shm notify fuse; do has "the first at $i" "$(cat "$CASE_DIR/first-$i")" 'Input/output error'; done
+at_doors 'Input/output error'
+ceph_signal CONT mds.a
+goes_on "the MDS answers again"
+at_doors '^$'
+hasnt "the same client" "$(cat /run/danaus/pools/*/log)" 'mounted it anew'
+
+# A client whose MDS has forgotten it, and does not say so
+before=$(errors)
+ceph tell mds.0 config set mds_session_blocklist_on_evict false > /dev/null 2>&1
+ceph tell mds.0 client evict > /dev/null 2>&1
+until_true "the writer is told" 120 told
+goes_on "evicted and not blocklisted"
+at_doors '^$'
+has "another client" "$(cat /run/danaus/pools/*/log)" 'mounted it anew'
+ceph tell mds.0 config set mds_session_blocklist_on_evict true > /dev/null 2>&1
+ends
 
 # Room that ends: the quota of a directory, of the pool. The writes stop with the right error, what was
 # synced before is whole, and writing goes on when there is room.
