@@ -130,10 +130,12 @@ step_fuzz() {
 	return $code
 }
 step_case() {
-	local file=$SRC/integration/cases/$1.sh needs
+	local file=$SRC/integration/cases/$1.sh needs seconds
 	needs=$(sed -n 's/^# image: *//p' "$file")
 	for i in $needs; do image "$i" || { echo "the image $i could not be made"; return 1; }; done
-	SANDBOX_SECONDS=$(sed -n 's/^# seconds: *//p' "$file" | grep . || echo 120) \
+	seconds=$(sed -n 's/^# seconds: *//p' "$file")
+	# At night a case does more
+	SANDBOX_SECONDS=$((${seconds:-120} * (DANAUS_NIGHTLY ? 4 : 1))) \
 		DANAUS_HYBRID=$(grep -c '^# cgroups: hybrid$' "$file") sandbox "$1" bash "$file"
 }
 

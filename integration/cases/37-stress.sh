@@ -4,7 +4,5 @@
 # seconds: 300
 . "$LIB/case.sh"
 . "$LIB/programs.sh"
-stressors="access chdir chmod copy-file dentry dir dup fallocate fcntl file-ioctl filename flock fpunch fstat
-	getdent hdd iomix link lockf lockofd mknod open readahead rename revio seek sync-file symlink touch utime xattr"
 STRESS_SECONDS=1; [ "$DANAUS_NIGHTLY" = 0 ] || STRESS_SECONDS=15
-program_stress "$(echo $stressors)" /dev/null -v "$(new_dir data):/data"
+program_stress "$ALL_STRESSORS" /dev/null -v "$(new_dir data):/data"

@@ -53,6 +53,7 @@ on_ceph() { run --annotation "danaus.mount=/data=$1;id=tenant-a" "${@:2}"; }
 ceph_programs() { # SOURCE
 	STRESSORS="access chmod copy-file dentry fcntl filename hdd iomix lockf rename seek xattr"
 	SUITES="test_os test_posix test_shutil test_tempfile test_fcntl test_mmap"
+	[ "$DANAUS_NIGHTLY" = 0 ] || STRESSORS=$ALL_STRESSORS SUITES+=" test_io test_subprocess"
 	NOT_PYTHON=/dev/null NOT_STRESS=/dev/null
 	program_all --annotation "danaus.mount=/data=$1;id=tenant-a"
 }

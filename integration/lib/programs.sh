@@ -75,6 +75,9 @@ program_fio() {
 		--size=24m --numjobs=2 --thread --verify=md5 --verify_fatal=1 --fsync=20 --minimal 2>&1) || { echo "$out"; fail "fio, threads"; }
 }
 
+ALL_STRESSORS="access chdir chmod copy-file dentry dir dup fallocate fcntl file-ioctl filename flock fpunch fstat \
+getdent hdd iomix link lockf lockofd mknod open readahead rename revio seek sync-file symlink touch utime xattr"
+
 # stress-ng's file stressors with verification, as program_python compares. STRESS_SECONDS each.
 program_stress() { # STRESSORS EXPECTED
 	local stressors=$1 expected=$2 new plain_data inside
