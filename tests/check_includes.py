@@ -3,7 +3,7 @@
 """Who may include whom: docs/architecture.md says it, this test enforces it, and how a file begins: its
 licence, what it owns, and its own header first.
 
-Reads the first lines and the #include lines of every source file. `check_includes.py SOURCE_ROOT`."""
+And that the service's threads begin as itself. Reads the first lines and the #include lines of every source file. `check_includes.py SOURCE_ROOT`."""
 import pathlib
 import re
 import sys
@@ -31,6 +31,7 @@ LIBRARIES = {
     r"seccomp\.h$": r"danaus/notify/",
     r"cmocka\.h$": r"tests/",
 }
+MAKES_THREADS = "danaus/service/cred.c"
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.M)
 
 
@@ -64,6 +65,8 @@ def problems(root):
         folder = folder_of(name)
         text = p.read_text(errors="replace")
         yield from beginnings(name, text, ours)
+        if name.startswith("danaus/") and name != MAKES_THREADS and re.search(r"\bpthread_create\(&", text):
+            yield f"{name}: a thread of the service is made by cred_thread() ({MAKES_THREADS})"
         for quote, included in INCLUDE.findall(text):
             for library, user in LIBRARIES.items():
                 if quote == "<" and re.match(library, included) and not re.match(user, name):

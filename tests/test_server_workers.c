@@ -14,6 +14,11 @@
 
 #define STACK (256u << 10)
 
+int cred_thread(pthread_t *ret, const pthread_attr_t *attr, void *(*main)(void *), void *arg)
+{
+	return -pthread_create(ret, attr, main, arg);
+}
+
 void cred_assume_service(void)
 {
 }

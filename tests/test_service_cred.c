@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /* A child that has said over the pipe what it is now, and waits to be killed. */
@@ -52,6 +53,35 @@ static int become_user(void)
 static int become_nested(void)
 {
 	return unshare(CLONE_NEWUSER);
+}
+
+static void *see(void *arg)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	*(long *)arg = syscall(SYS_setfsuid, -1);
+	return syscall(SYS_capget, &head, data) || !(data[0].effective >> CAP_DAC_READ_SEARCH & 1)
+		   ? "without its capabilities"
+		   : NULL;
+}
+
+static void a_thread_begins_as_the_service(void **state)
+{
+	struct cred *user = env_cred(1000, 1000, 0, 0, NULL);
+	pthread_t thread;
+	void *failed;
+	long uid = -1;
+
+	assert_int_equal(cred_assume(user, 0), 0);
+	assert_int_equal(cred_thread(&thread, NULL, see, &uid), 0);
+	pthread_join(thread, &failed);
+	assert_null(failed);
+	assert_int_equal(uid, 0);
+	/* who made it still is who he was */
+	assert_int_equal(syscall(SYS_setfsuid, -1), 1000);
+	cred_assume_service();
+	cred_unref(user);
 }
 
 static void a_thread_is_who_the_kernel_says(void **state)
@@ -168,6 +198,7 @@ static void an_assumed_identity_is_the_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_thread_begins_as_the_service),
 	    cmocka_unit_test(a_thread_is_who_the_kernel_says),
 	    cmocka_unit_test(capabilities_of_a_namespace_count_there_only),
 	    cmocka_unit_test(ids_go_in_and_out),

@@ -83,7 +83,7 @@ static int start_thread(struct face_mount *face)
 		if (face->container->pool->ncpus > 0)
 			pthread_attr_setaffinity_np(&attr, sizeof(face->container->pool->cpus),
 						    &face->container->pool->cpus);
-		r = -pthread_create(&thread, &attr, serve, face);
+		r = cred_thread(&thread, &attr, serve, face);
 		pthread_attr_destroy(&attr);
 		if (r == 0)
 			face->nthreads++;

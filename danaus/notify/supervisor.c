@@ -129,12 +129,12 @@ static int receiver_start(struct listener *listener)
 	receiver->ledger = place;
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	r = pthread_create(&receiver->thread, &attr, receiver_main, receiver);
+	r = cred_thread(&receiver->thread, &attr, receiver_main, receiver);
 	pthread_attr_destroy(&attr);
 	if (r) {
 		ledger_place_back(&listener->ledger);
 		free(receiver);
-		return -r;
+		return r;
 	}
 	receiver->next = listener->receivers;
 	listener->receivers = receiver;
@@ -593,10 +593,10 @@ static int door_new(struct container *container, struct notify **ret)
 		return r;
 	signals_init();
 	pthread_mutex_init(&door->lock, NULL);
-	r = pthread_create(&door->monitor, NULL, monitor_main, door);
+	r = cred_thread(&door->monitor, NULL, monitor_main, door);
 	if (r) {
 		pthread_mutex_destroy(&door->lock);
-		return -r;
+		return r;
 	}
 	*ret = STEAL_PTR(door);
 	return 0;

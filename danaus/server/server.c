@@ -262,7 +262,7 @@ static int start(struct server *server, const struct server_options *options, st
 	if (!r)
 		r = pool_watch(pool, server->timer, EPOLLIN, on_timer, server);
 	if (!r) {
-		r = -pthread_create(&server->anchors, NULL, anchors_main, server);
+		r = cred_thread(&server->anchors, NULL, anchors_main, server);
 		server->has_anchors_thread = !r;
 	}
 	if (!r)

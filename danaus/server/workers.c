@@ -129,9 +129,9 @@ static int make_thread(struct workers *workers)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&thread, &workers->attr, worker_main, workers);
+	r = cred_thread(&thread, &workers->attr, worker_main, workers);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -r;
+	return r;
 }
 
 int workers_run(struct workers *workers, void (*fn)(void *arg), void *arg)

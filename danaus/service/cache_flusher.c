@@ -122,10 +122,9 @@ int cache_flusher_start(struct cache_store *store)
 
 	if (store->has_flusher)
 		return 0;
-	cred_assume_service(); /* a thread begins with its maker's identity */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&store->flusher, NULL, flusher_main, store);
+	r = cred_thread(&store->flusher, NULL, flusher_main, store);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	store->has_flusher = !r;
 	return r;

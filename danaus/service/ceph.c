@@ -113,7 +113,7 @@ static int explain(struct ceph *fs, int r, struct err *err)
 	}
 }
 
-int cephls_mount(struct ceph *fs, bool reclaim, struct ceph_client **ret, struct err *err)
+static int mount_client(struct ceph *fs, bool reclaim, struct ceph_client **ret, struct err *err)
 {
 	struct ceph_client_callback_args callbacks = {.handle = fs, .umask_cb = umask_of_call};
 	CLEANUP_FREE struct ceph_client *client = calloc(1, sizeof(*client));
@@ -150,6 +150,20 @@ int cephls_mount(struct ceph *fs, bool reclaim, struct ceph_client **ret, struct
 		pthread_mutex_init(&client->append_lock[i], NULL);
 	*ret = STEAL_PTR(client);
 	return 0;
+}
+
+/* Whoever finds the client cut off makes another one, and it is the service that may read the keyring. */
+int cephls_mount(struct ceph *fs, bool reclaim, struct ceph_client **ret, struct err *err)
+{
+	struct cred_kept kept;
+	int r = cred_keep(&kept);
+
+	if (r < 0)
+		return err_set(err, r, "ceph: %s", strerror(-r));
+	cred_assume_service();
+	r = mount_client(fs, reclaim, ret, err);
+	cred_restore(&kept);
+	return r;
 }
 
 /* Nodes. */
@@ -352,7 +366,7 @@ static void unmount(struct ceph *fs)
 		pthread_mutex_init(&bye->lock, NULL);
 		pthread_cond_init(&bye->changed, NULL);
 	}
-	if (!bye || pthread_create(&thread, NULL, say_goodbye, bye)) {
+	if (!bye || cred_thread(&thread, NULL, say_goodbye, bye)) {
 		if (bye)
 			goodbye_free(bye);
 		ceph_unmount(fs->client->mount);

@@ -83,7 +83,7 @@ static void *watch(void *arg)
 
 int cephls_watch_start(struct ceph *fs)
 {
-	int r = -pthread_create(&fs->watch, NULL, watch, fs);
+	int r = cred_thread(&fs->watch, NULL, watch, fs);
 
 	fs->watching = !r;
 	return r;

@@ -246,7 +246,7 @@ static int hand_over(struct ceph_late *late, struct ceph_job *job)
 		idler->chosen = true;
 		pthread_cond_signal(&idler->wake);
 	} else if (late->threads < THREADS_MAX &&
-		   !pthread_create(&thread, &late->attr, late_main, job->fs)) {
+		   !cred_thread(&thread, &late->attr, late_main, job->fs)) {
 		late->threads++;
 	} else if (!late->threads) {
 		return -EAGAIN;

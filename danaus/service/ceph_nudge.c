@@ -107,7 +107,7 @@ int cephls_nudge_start(struct ceph *fs)
 
 	pthread_mutex_init(&fs->nudge.lock, NULL);
 	pthread_cond_init(&fs->nudge.changed, NULL);
-	r = -pthread_create(&fs->nudge.thread, NULL, run, fs);
+	r = cred_thread(&fs->nudge.thread, NULL, run, fs);
 	fs->nudge.running = !r;
 	return r;
 }

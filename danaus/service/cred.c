@@ -143,6 +143,36 @@ void cred_assume_service(void)
 	errno = saved;
 }
 
+struct beginning {
+	void *(*main)(void *);
+	void *arg;
+	bool assumed;
+};
+
+static void *begin(void *arg)
+{
+	struct beginning at = *(struct beginning *)arg;
+
+	free(arg);
+	self.assumed = at.assumed;
+	cred_assume_service();
+	return at.main(at.arg);
+}
+
+int cred_thread(pthread_t *ret, const pthread_attr_t *attr, void *(*main)(void *), void *arg)
+{
+	struct beginning *at = malloc(sizeof(*at));
+	int r;
+
+	if (!at)
+		return -ENOMEM;
+	*at = (struct beginning){.main = main, .arg = arg, .assumed = self.assumed};
+	r = pthread_create(ret, attr, begin, at);
+	if (r)
+		free(at);
+	return -r;
+}
+
 int cred_keep(struct cred_kept *ret)
 {
 	struct cred_kept kept = {.assumed = self.assumed, .serial = self.serial, .caps = self.caps};

@@ -7,6 +7,7 @@
  * and ACLs in). */
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -79,6 +80,11 @@ int cred_assume(const struct cred *cred, uint64_t caps);
 /* Back to the service's own identity, before reading other processes' /proc files, for example.
  * Free when the thread has it. */
 void cred_assume_service(void);
+
+/* As pthread_create(3), but main begins with the service's own identity: a thread has that of who
+ * made it, which may be a caller's just then. Every thread of the service is made by it. 0 or
+ * -errno. */
+int cred_thread(pthread_t *ret, const pthread_attr_t *attr, void *(*main)(void *), void *arg);
 
 /* The calling thread's identity, to come back to after it was another one for a while. -ENOMEM. */
 struct cred_kept {

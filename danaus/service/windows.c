@@ -292,13 +292,16 @@ static void *checker_main(void *arg)
 }
 
 /* Under the lock. */
-static bool checked(struct windows *windows, struct checker *checker)
+static int run_checker(struct windows *windows, struct checker *checker)
 {
+	int r;
+
+	if (checker->running)
+		return 0;
 	checker->windows = windows;
-	if (!checker->running)
-		checker->running =
-		    pthread_create(&checker->thread, NULL, checker_main, checker) == 0;
-	return checker->running;
+	r = cred_thread(&checker->thread, NULL, checker_main, checker);
+	checker->running = !r;
+	return r;
 }
 
 static int pane_new(struct vnode *node, const struct attr *attr, struct pane **ret)
@@ -377,8 +380,10 @@ int window_use(struct windows *windows, struct vnode *node, uint64_t size, int *
 	pane = pane_of(node);
 	r = 0;
 	if (!pane && made && windows->budget && windows->count < WINDOWS_MAX) {
-		if (checked(windows, &windows->here) &&
-		    (!made->remote || checked(windows, &windows->remote))) {
+		r = run_checker(windows, &windows->here);
+		if (!r && made->remote)
+			r = run_checker(windows, &windows->remote);
+		if (!r) {
 			pane = made;
 			made = NULL;
 			pane->used = windows->clock;
@@ -389,10 +394,10 @@ int window_use(struct windows *windows, struct vnode *node, uint64_t size, int *
 			atomic_store(&node->window.pane, pane);
 		}
 	}
-	if (!pane)
-		r = -ENOSPC;
-	else
+	if (pane)
 		r = reopen(pane->fd, ret_fd);
+	else if (!r)
+		r = -ENOSPC;
 	if (!r) {
 		pane->users++;
 		*ret_bytes = pane->map_bytes;

@@ -576,7 +576,7 @@ int shm_server_new(struct pool *pool, struct shm_server **ret)
 	pthread_cond_init(&server->gone, NULL);
 	r = workers_new(THREADS_MAX, 0, STACK_BYTES, &server->threads);
 	if (!r) {
-		r = -pthread_create(&server->steward, NULL, steward_main, server);
+		r = cred_thread(&server->steward, NULL, steward_main, server);
 		if (r < 0)
 			workers_free(server->threads);
 	}
