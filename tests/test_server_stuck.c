@@ -340,10 +340,6 @@ int main(void)
 	};
 	int r;
 
-#ifdef __SANITIZE_THREAD__
-	fprintf(stderr, "skipped: processes that share memory are not for TSan\n");
-	return 77;
-#endif
 	if (geteuid() || access("/dev/fuse", R_OK | W_OK) || unshare(CLONE_NEWNS) < 0 ||
 	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
 		fprintf(stderr, "skipped: needs root, /dev/fuse and mount namespaces\n");
