@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""preload_service.py FSOPS CANCEL ROOTS STRESS SOURCE_ROOT WITH_SERVICE DANAUSD LIBDANAUS INIT: what fsops, cancel
+"""preload_service.py FSOPS CANCEL ROOTS STRESS MAPS SOURCE_ROOT WITH_SERVICE DANAUSD LIBDANAUS INIT: what fsops, cancel
 and roots print on a volume, with and without the notify door, under glibc and musl, is what it prints on a plain
-directory; and stress, which checks itself, finds nothing. Exit code 77 where that cannot be tried."""
+directory; and stress and maps, which check themselves, find nothing. Exit code 77 where that cannot be tried."""
 
 import difflib
 import os
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-fsops, cancel, roots, stress, source, with_service, *parts = sys.argv[1:]
+fsops, cancel, roots, stress, maps, source, with_service, *parts = sys.argv[1:]
 if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
     print("needs root and /dev/fuse")
     sys.exit(77)
@@ -51,5 +51,9 @@ with tempfile.TemporaryDirectory() as tmp:
     for options in ([], ["-n"]):
         behind, volume = tempfile.mkdtemp(dir=tmp), tempfile.mkdtemp(dir=tmp)
         code, _ = output([with_service, *options, *parts, f"{volume}=local:{behind}", "--", stress, volume, "60"])
+        failed |= code != 0
+    for _ in range(5):
+        behind, volume = tempfile.mkdtemp(dir=tmp), tempfile.mkdtemp(dir=tmp)
+        code, _ = output([with_service, *parts, f"{volume}=local:{behind}", "--", maps, volume])
         failed |= code != 0
 sys.exit(failed)
