@@ -91,8 +91,10 @@ static int check_seccomp(struct err *note)
 	int r = in_child(load_filter);
 
 	if (r == 200)
-		return err_set(note, 0,
-			       "without SYNC_WAKE_UP (Linux 6.6): the notify door is slower");
+		return err_set(
+		    note, 0,
+		    "without SYNC_WAKE_UP, so before Linux 6.6: the notify door is slower, "
+		    "and files on volumes cannot be mapped shared (SQLite's WAL, LMDB)");
 	if (r == EINVAL)
 		return err_set(note, -r,
 			       "no WAIT_KILLABLE_RECV: use Linux 5.19 or later; containers run "

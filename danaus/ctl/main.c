@@ -26,19 +26,29 @@ static void usage(FILE *out)
 	fprintf(out, "  --version\n");
 }
 
+static bool wants_help(int argc, char **argv)
+{
+	return argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
+}
+
 int main(int argc, char **argv)
 {
 	if (argc >= 2 && !strcmp(argv[1], "--version")) {
 		printf("danausctl %s\n", DANAUS_VERSION);
 		return 0;
 	}
-	if (argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+	if (wants_help(argc, argv)) {
 		usage(stdout);
 		return 0;
 	}
 	for (size_t i = 0; argc >= 2 && i < sizeof(verbs) / sizeof(verbs[0]); i++) {
-		if (!strcmp(argv[1], verbs[i].name))
+		if (strcmp(argv[1], verbs[i].name))
+			continue;
+		if (!wants_help(argc - 1, argv + 1))
 			return verbs[i].run(argc - 1, argv + 1);
+		printf("usage: danausctl %s %s\n  %s\n", verbs[i].name, verbs[i].args,
+		       verbs[i].help);
+		return 0;
 	}
 	if (argc >= 2)
 		fprintf(stderr, "danausctl: no such verb: %s\n", argv[1]);

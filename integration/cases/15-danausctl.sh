@@ -13,6 +13,7 @@ out=$(danausctl check)
 for what in root kernel seccomp fuse paths fanotify cgroups 'open files' installation configuration runtime podman containerd; do
 	has "check" "$out" "^$what +ok "
 done
+prints "a verb's help" '^usage: danausctl stats \[POOL\]' danausctl stats --help
 prints "configure --remove" '^remove /etc/containers' danausctl configure --runtime=podman --remove
 diff "$CASE_DIR/before" <(files)
 
