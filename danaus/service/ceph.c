@@ -152,7 +152,8 @@ static int mount_client(struct ceph *fs, bool reclaim, struct ceph_client **ret,
 	return 0;
 }
 
-/* Whoever finds the client cut off makes another one, and it is the service that may read the keyring. */
+/* Whoever finds the client cut off makes another one, and it is the service that may read the
+ * keyring. */
 int cephls_mount(struct ceph *fs, bool reclaim, struct ceph_client **ret, struct err *err)
 {
 	struct cred_kept kept;

@@ -6,17 +6,17 @@
  * check knows only user 0 and the others); the MDS checks what the identity's caps allow.
  *
  * Time: mounting and every wait for an OSD end after timeout_s, and a call that waits for an MDS is
- * -EIO then (ceph_late.c); one that writes back, when no MDS was heard for as long. Until those calls
- * are answered, further ones are -EIO at once.
- * A client that the cluster has blocklisted mounts anew; files go on, and what was written and not
- * yet synced is reported as -EIO at the file's next write or fsync. */
+ * -EIO then (ceph_late.c); one that writes back, when no MDS was heard for as long. Until those
+ * calls are answered, further ones are -EIO at once. A client that the cluster has blocklisted
+ * mounts anew; files go on, and what was written and not yet synced is reported as -EIO at the
+ * file's next write or fsync. */
 #pragma once
 
 #include "danaus/service/libservice.h"
 
 #define CEPH_TIMEOUT_DEFAULT_S 90
 
-/* spec is "[FS:]/dir"; the identity comes from limits. -EACCES when none is granted, -ETIMEDOUT when
- * the cluster does not answer, -ENOENT without the file system or directory. */
+/* spec is "[FS:]/dir"; the identity comes from limits. -EACCES when none is granted, -ETIMEDOUT
+ * when the cluster does not answer, -ENOENT without the file system or directory. */
 int ceph_new(const char *spec, const struct stack_limits *limits, struct libservice **ret,
 	     struct err *err);

@@ -51,19 +51,16 @@ static bool has_stalled(struct ceph *fs)
 static void *watch(void *arg)
 {
 	struct ceph *fs = arg;
-	uint64_t entered = 0;
 	bool said = false;
 
 	pthread_mutex_lock(&fs->watch_lock);
 	while (!fs->ending) {
-		uint64_t before = entered;
 		struct timespec until;
 		bool stalled;
 
 		pthread_mutex_unlock(&fs->watch_lock);
-		entered = atomic_load_explicit(&fs->entered, memory_order_relaxed);
 		atomic_store(&fs->stalled, has_stalled(fs));
-		cephls_late_tick(fs, entered != before);
+		cephls_late_tick(fs, atomic_exchange(&fs->called, false));
 		stalled = atomic_load(&fs->stalled) || cephls_left(fs);
 		if (stalled != said)
 			log_warn("ceph: client.%s at %s %s", fs->id, fs->dir,
@@ -125,7 +122,8 @@ int cephls_enter(struct ceph *fs, struct ceph_call *call)
 {
 	if (cephls_is_left() || atomic_load_explicit(&fs->stalled, memory_order_relaxed))
 		return -EIO;
-	atomic_fetch_add_explicit(&fs->entered, 1, memory_order_relaxed);
+	if (!atomic_load_explicit(&fs->called, memory_order_relaxed))
+		atomic_store_explicit(&fs->called, true, memory_order_relaxed);
 	call->slot = place(fs);
 	call->fs = fs;
 	call->client = cephls_client(fs);

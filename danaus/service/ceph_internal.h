@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of the ceph libservice share. ceph.c owns mounting and the nodes, ceph_calls.c the
  * calls in progress and mounting anew, ceph_late.c calls that may wait for an MDS, ceph_ops.c which
- * those are, ceph_nudge.c what libcephfs forgets, ceph_perm.c rights, ceph_node.c names and attributes, ceph_file.c open
- * files. */
+ * those are, ceph_nudge.c what libcephfs forgets, ceph_perm.c rights, ceph_node.c names and
+ * attributes, ceph_file.c open files. */
 #pragma once
-
 
 #include <cephfs/libcephfs.h>
 #include <limits.h>
@@ -15,9 +14,9 @@
 #include "danaus/service/ceph.h"
 #include "danaus/service/libservice.h"
 
-#define CEPH_BUCKETS 1024
-#define CEPH_CALLS   1024 /* in flight at a time; more are not watched */
-#define CEPH_APPENDS 256
+#define CEPH_BUCKETS   1024
+#define CEPH_CALLS     1024 /* in flight at a time; more are not watched */
+#define CEPH_APPENDS   256
 #define CEPH_SECOND_NS 1000000000ull
 
 /* What the last call of each kind tells about the next one on the same node. */
@@ -29,15 +28,15 @@ struct ls_node {
 	uint64_t ino, snap;
 	mode_t type;
 	pthread_mutex_t lock;
-	Inode *in;	  /* of the mount number gen; lock */
-	unsigned gen;	  /* lock */
+	Inode *in;		 /* of the mount number gen; lock */
+	unsigned gen;		 /* lock */
 	bool acl_known, has_acl; /* as of acl_ctime; lock */
 	struct timespec acl_ctime;
-	Fh *lock_fh;	  /* what all record locks go through, of lock_gen; lock */
+	Fh *lock_fh; /* what all record locks go through, of lock_gen; lock */
 	unsigned lock_gen;
 	_Atomic uint64_t quick_ns[QUICK_KINDS]; /* when such a call last asked nobody; 0: it did */
-	atomic_bool locked; /* somebody was told that he has a lock */
-	atomic_uint late; /* calls on it that have a thread of their own */
+	atomic_bool locked;			/* somebody was told that he has a lock */
+	atomic_uint late;			/* calls on it that have a thread of their own */
 };
 
 struct ls_file {
@@ -49,9 +48,9 @@ struct ls_file {
 	struct ceph_dir_result *dir;
 	unsigned gen;
 	pthread_mutex_t dir_lock; /* dir is in use */
-	uint64_t position; /* of dir; dir_lock */
-	atomic_bool dirty; /* written and not synced */
-	atomic_int lost;   /* -errno of a write that was reported done; told once */
+	uint64_t position;	  /* of dir; dir_lock */
+	atomic_bool dirty;	  /* written and not synced */
+	atomic_int lost;	  /* -errno of a write that was reported done; told once */
 	atomic_bool no_privileges;
 };
 
@@ -60,7 +59,7 @@ struct ceph_nudge {
 	bool running;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool ending, asking; /* lock */
+	bool ending, asking;		/* lock */
 	uint64_t nudged_ns[CEPH_CALLS]; /* the thread's */
 };
 
@@ -68,7 +67,7 @@ struct ceph_nudge {
 struct ceph_client {
 	struct ceph_mount_info *mount;
 	unsigned gen;
-	atomic_uint refs;	   /* the libservice's, and its calls': the last one ends it */
+	atomic_uint refs; /* the libservice's, and its calls': the last one ends it */
 	/* By inode: finding the end and writing there is one step. A call that does not come back
 	 * keeps its client's. */
 	pthread_mutex_t append_lock[CEPH_APPENDS];
@@ -96,13 +95,13 @@ struct ceph {
 	pthread_mutex_t watch_lock;
 	pthread_cond_t watch_end;
 	bool watching, ending; /* watch_lock */
-	atomic_bool stalled; /* by one that has no thread of its own */
+	atomic_bool stalled;   /* by one that has no thread of its own */
 	/* When each began; 0: free; odd: on a thread for calls. */
 	_Atomic uint64_t calls[CEPH_CALLS];
 	/* The inode whose data it reads or writes; 0: none. Looked at by nudge. */
 	_Atomic uint64_t data_of[CEPH_CALLS];
 	struct ceph_nudge nudge;
-	_Atomic uint64_t entered;	    /* how many there were */
+	atomic_bool called; /* since the watch last looked */
 
 	struct ceph_late *late;
 	_Atomic uint64_t heard_ns; /* when client last heard of an MDS */
@@ -113,8 +112,8 @@ static inline struct ceph *ceph_of(struct libservice *ls)
 	return (struct ceph *)ls;
 }
 
-/* A call into libcephfs: for (begin; ...; again while cephls_leave()). The client stays what it is in
- * between, also where another one has taken its place meanwhile. */
+/* A call into libcephfs: for (begin; ...; again while cephls_leave()). The client stays what it is
+ * in between, also where another one has taken its place meanwhile. */
 struct ceph_call {
 	struct ceph *fs;
 	struct ceph_client *client;
@@ -153,7 +152,8 @@ int cephls_mount(struct ceph *fs, bool reclaim, struct ceph_client **ret, struct
 
 /* ceph_late.c */
 struct ceph_ask;
-/* How to do one operation. On a thread of its own unless what it asked last time came from memory. */
+/* How to do one operation. On a thread of its own unless what it asked last time came from memory.
+ */
 struct ceph_way {
 	int64_t (*run)(struct libservice *ls, struct ceph_ask *ask);
 	enum ceph_quick quick;
@@ -200,8 +200,8 @@ bool cephls_is_late(void);
 uint64_t cephls_now_ns(void);
 /* Calls that nobody waits for any more, and that may come back. */
 unsigned cephls_left(struct ceph *fs);
-/* Each second, on the watch's thread: asks the MDS for a sign of life while there are calls, and has a
- * client that does not get one replaced. */
+/* Each second, on the watch's thread: asks the MDS for a sign of life while there are calls, and
+ * has a client that does not get one replaced. */
 void cephls_late_tick(struct ceph *fs, bool calls);
 /* ceph_calls.c: another client instead of gen. */
 int cephls_recover(struct ceph *fs, unsigned gen);
@@ -214,12 +214,13 @@ void cephls_op_forget(struct libservice *ls, struct ls_node *node, uint64_t coun
 /* Within a call. */
 int cephls_inode(struct ceph_call *at, struct ls_node *node, Inode **ret);
 /* The node of in, whose reference is consumed. */
-int cephls_node_of(struct ceph_call *at, Inode *in, const struct ceph_statx *stx, struct ls_node **ret);
+int cephls_node_of(struct ceph_call *at, Inode *in, const struct ceph_statx *stx,
+		   struct ls_node **ret);
 void cephls_node_ref(struct ceph *fs, struct ls_node *node); /* one more reference */
 /* The node of the inode number (no snapshot's) with one more reference, or NULL. */
 struct ls_node *cephls_node_find(struct ceph *fs, uint64_t ino);
 void cephls_attr(struct ceph_call *at, struct ls_node *node, const struct ceph_statx *stx,
-	       struct attr *ret);
+		 struct attr *ret);
 int cephls_stat(struct ceph_call *at, struct ls_node *node, struct ceph_statx *ret);
 /* Only what rights depend on: type, mode, owner, group, and which inode. The MDS is not asked for
  * that after each change of a directory, as it is for the rest. */
@@ -236,18 +237,18 @@ void cephls_perms_done(struct ceph *fs, UserPerm *perms);
  *
  * inode_permission() of fs/namei.c. */
 int cephls_may(struct ceph_call *at, const struct cred *cred, struct ls_node *node,
-	     const struct ceph_statx *stx, int mask);
+	       const struct ceph_statx *stx, int mask);
 bool cephls_owns(const struct cred *cred, const struct ceph_statx *stx, uint64_t cap);
 int cephls_may_link(struct ceph_call *at, const struct cred *cred, struct ls_node *node,
-		  const struct ceph_statx *stx);
+		    const struct ceph_statx *stx);
 /* setattr_prepare() of fs/attr.c; may also clear bits of *mode, as it does. */
 int cephls_may_set(struct ceph_call *at, const struct cred *cred, struct ls_node *node,
-		 const struct ceph_statx *stx, unsigned set, const struct attr *attr,
-		 bool file, mode_t *mode);
+		   const struct ceph_statx *stx, unsigned set, const struct attr *attr, bool file,
+		   mode_t *mode);
 /* Of a file that is written to, cut or given away. */
 void cephls_drop_capability(struct ceph_call *at, Inode *in);
 int cephls_may_xattr(struct ceph_call *at, const struct cred *cred, struct ls_node *node,
-		   const char *name, bool write);
+		     const char *name, bool write);
 
 #define CEPH_WANT   CEPH_STATX_ALL_STATS
 #define CEPH_RIGHTS (CEPH_STATX_MODE | CEPH_STATX_UID | CEPH_STATX_GID | CEPH_STATX_INO)
@@ -255,48 +256,51 @@ extern __thread mode_t cephls_call_umask;
 
 /* ceph_node.c */
 int cephls_op_lookup(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
-		   const char *name, struct ls_node **ret, struct attr *ret_attr);
+		     const char *name, struct ls_node **ret, struct attr *ret_attr);
 int cephls_op_make(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
-		 const char *name, mode_t mode, mode_t umask, dev_t rdev, const char *target,
-		 struct ls_node **ret, struct attr *ret_attr);
+		   const char *name, mode_t mode, mode_t umask, dev_t rdev, const char *target,
+		   struct ls_node **ret, struct attr *ret_attr);
 int cephls_op_link(struct libservice *ls, const struct cred *cred, struct ls_node *node,
-		 struct ls_node *dir, const char *name);
+		   struct ls_node *dir, const char *name);
 int cephls_op_unlink(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
-		   const char *name, bool directory);
+		     const char *name, bool directory);
 int cephls_op_rename(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
-		   const char *name, struct ls_node *newdir, const char *newname, unsigned flags);
+		     const char *name, struct ls_node *newdir, const char *newname, unsigned flags);
 int cephls_op_getattr(struct libservice *ls, struct ls_node *node, struct ls_file *file,
-		    struct attr *ret);
+		      struct attr *ret);
 int cephls_op_setattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
-		    struct ls_file *file, unsigned set, const struct attr *attr, struct attr *ret);
-int cephls_op_access(struct libservice *ls, const struct cred *cred, struct ls_node *node, int mask);
-ssize_t cephls_op_readlink(struct libservice *ls, struct ls_node *node, char *buf, size_t cap_bytes);
+		      struct ls_file *file, unsigned set, const struct attr *attr,
+		      struct attr *ret);
+int cephls_op_access(struct libservice *ls, const struct cred *cred, struct ls_node *node,
+		     int mask);
+ssize_t cephls_op_readlink(struct libservice *ls, struct ls_node *node, char *buf,
+			   size_t cap_bytes);
 ssize_t cephls_op_getxattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
-			 const char *name, void *value, size_t cap_bytes);
+			   const char *name, void *value, size_t cap_bytes);
 int cephls_op_setxattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
-		     const char *name, const void *value, size_t len_bytes, int flags);
+		       const char *name, const void *value, size_t len_bytes, int flags);
 ssize_t cephls_op_listxattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
-			  char *names, size_t cap_bytes);
+			    char *names, size_t cap_bytes);
 int cephls_op_removexattr(struct libservice *ls, const struct cred *cred, struct ls_node *node,
-			const char *name);
+			  const char *name);
 int cephls_op_statfs(struct libservice *ls, struct ls_node *node, struct statvfs *ret,
-		   uint64_t *ret_type);
+		     uint64_t *ret_type);
 
 /* ceph_file.c */
 int cephls_op_create(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
-		   const char *name, int flags, mode_t mode, mode_t umask, struct ls_node **ret,
-		   struct ls_file **ret_file, struct attr *ret_attr);
+		     const char *name, int flags, mode_t mode, mode_t umask, struct ls_node **ret,
+		     struct ls_file **ret_file, struct attr *ret_attr);
 int cephls_op_open(struct libservice *ls, const struct cred *cred, struct ls_node *node, int flags,
-		 struct ls_file **ret);
+		   struct ls_file **ret);
 void cephls_op_release(struct libservice *ls, struct ls_file *file);
 ssize_t cephls_op_read(struct libservice *ls, struct ls_file *file, const struct iovec *iov,
-		     int niov, uint64_t offset);
+		       int niov, uint64_t offset);
 ssize_t cephls_op_write(struct libservice *ls, struct ls_file *file, const struct iovec *iov,
-		      int niov, uint64_t offset, bool append, uint64_t *ret_end);
+			int niov, uint64_t offset, bool append, uint64_t *ret_end);
 int cephls_op_flush(struct libservice *ls, struct ls_file *file);
 int cephls_op_fsync(struct libservice *ls, struct ls_file *file, bool data_only);
 int cephls_op_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
-		     uint64_t len_bytes);
+		       uint64_t len_bytes);
 int64_t cephls_op_seek(struct libservice *ls, struct ls_file *file, uint64_t offset, int whence);
 #define CEPH_BATCH 32
 struct ceph_batch {
@@ -314,4 +318,4 @@ int cephls_read_batch(struct libservice *ls, struct ls_file *file, uint64_t posi
 /* One user less; the last one closes it. */
 void cephls_file_unuse(struct ceph *fs, struct ls_file *file);
 int cephls_op_lock(struct libservice *ls, struct ls_node *node, uint64_t owner, bool whole,
-		 short type, uint64_t start, uint64_t len_bytes);
+		   short type, uint64_t start, uint64_t len_bytes);

@@ -14,7 +14,7 @@
 #include "danaus/base/clock.h"
 #include "danaus/service/ceph_internal.h"
 
-#define LATE_NS	 100000000ull  /* no answer of an MDS or OSD that works takes as long */
+#define LATE_NS	 100000000ull  /* of one that only waits for a busy OSD it is in vain */
 #define AGAIN_NS 1000000000ull /* of one call */
 #define BUSY_NS	 50000000
 #define IDLE_NS	 250000000
