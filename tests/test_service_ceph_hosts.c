@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Two clients of one CephFS directory, as two hosts have it, that take a file's capabilities from
- * each other. DANAUS_CEPH_CONF as in test_service_ceph.c. */
-#include "danaus/service/libservice.h"
+ * each other (tests/lib/ceph_world.h). */
+#include "tests/lib/ceph_world.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,6 @@
 #define TURNS  100
 #define BYTES  16
 
-static struct stack_limits limits = {.ceph_id = "admin", .timeout_s = 10, .cache_bytes = 32 << 20};
 static char name[64];
 
 struct host {
@@ -31,11 +30,9 @@ struct host {
 
 static void join(struct host *h)
 {
-	struct err err = {0};
 	struct attr attr;
 
-	if (stack_open("ceph:/", &limits, &h->ls, &err) < 0)
-		fail_msg("%s", err.text);
+	h->ls = cf_open_at("/", 0);
 	assert_int_equal(ls_root(h->ls, &h->top, &attr), 0);
 }
 
@@ -137,11 +134,8 @@ int main(void)
 	    cmocka_unit_test(nobody_is_left_waiting),
 	};
 
-	limits.ceph_conf = getenv("DANAUS_CEPH_CONF");
-	if (!limits.ceph_conf) {
-		printf("skipped: DANAUS_CEPH_CONF names no cluster\n");
+	if (!cf_has_cluster())
 		return 77;
-	}
 	snprintf(name, sizeof(name), "hosts-%d", (int)getpid());
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
