@@ -425,7 +425,7 @@ static void a_connection_is_no_way_into_the_next_program(void **state)
 	others_are_served();
 }
 
-/* Killed at each step of its life; the last steps are in test_shm_channel. */
+/* Killed at each step of its life; the last steps are in test_shm_hostile. */
 static void peers_die_at_every_step(void **state)
 {
 	struct attach_hello hello = {ATTACH_MAGIC, WIRE_VERSION, ATTACH_CLIENT, 0};

@@ -1,57 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The shared-memory door from a client's side, and what hostile clients try. */
+/* The shared-memory door from a client's side. */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
-#include <sched.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "danaus/service/vfs_node.h"
-#include "danaus/shm/client.h"
-#include "tests/lib/service_fixture.h"
-#include "tests/lib/shm_client.h"
-
-#define SPIN 200
-
-static struct service_fixture fixture;
-
-static int start(void **state)
-{
-	return service_fixture_or_skip(&fixture);
-}
-
-static int stop(void **state)
-{
-	service_fixture_stop(&fixture);
-	return 0;
-}
-
-static struct shm_client attach(void)
-{
-	struct shm_client client;
-
-	assert_int_equal(shm_client_attach(&client, fixture.socket, SPIN), 0);
-	return client;
-}
+#include "tests/lib/shm_world.h"
 
 /* One call with at most two strings. */
 static int call(struct shm_client *client, struct wire_request request, const char *piece1,
@@ -66,7 +32,7 @@ static int call(struct shm_client *client, struct wire_request request, const ch
 
 static void a_file_is_written_and_read_back(void **state)
 {
-	struct shm_client client = attach();
+	struct shm_client client = sw_attach();
 	struct wire_request request;
 	struct wire_reply reply;
 	struct wire_attr attr;
@@ -110,10 +76,10 @@ static int lost(struct libservice *ls, struct ls_file *file)
 static void a_close_tells_what_was_lost(void **state)
 {
 	struct libservice *ls =
-	    vfs_instance_root(fixture.container.volumes[0].instance)->instance->ls;
+	    vfs_instance_root(sw_fixture.container.volumes[0].instance)->instance->ls;
 	const struct libservice_ops *plain = ls->ops;
 	struct libservice_ops losing = *plain;
-	struct shm_client client = attach();
+	struct shm_client client = sw_attach();
 	struct wire_request request;
 	struct wire_reply reply;
 	uint32_t handle;
@@ -139,7 +105,7 @@ static void a_close_tells_what_was_lost(void **state)
 
 static void names_are_made_and_removed(void **state)
 {
-	struct shm_client client = attach();
+	struct shm_client client = sw_attach();
 	struct wire_request request = shm_request(&client, WIRE_MAKE, WIRE_ROOT(0));
 	struct wire_reply reply;
 	uint32_t dir;
@@ -171,7 +137,7 @@ static void names_are_made_and_removed(void **state)
 
 static void attributes_and_xattrs_are_set(void **state)
 {
-	struct shm_client client = attach();
+	struct shm_client client = sw_attach();
 	struct wire_request request;
 	struct wire_reply reply;
 	uint32_t handle;
@@ -212,7 +178,7 @@ static void attributes_and_xattrs_are_set(void **state)
 
 static void a_path_that_leaves_the_volume_is_told(void **state)
 {
-	struct shm_client client = attach();
+	struct shm_client client = sw_attach();
 	struct wire_request request = shm_request(&client, WIRE_MAKE, WIRE_ROOT(0));
 	struct wire_reply reply;
 
@@ -225,82 +191,18 @@ static void a_path_that_leaves_the_volume_is_told(void **state)
 	shm_client_detach(&client);
 }
 
-static void malformed_requests_are_answered(void **state)
-{
-	struct shm_client client = attach();
-	struct wire_request good = shm_request(&client, WIRE_STAT, WIRE_ROOT(0)), bad;
-	struct wire_reply reply;
-
-	good.len1 = 2;
-	bad = good;
-	bad.op = WIRE_OP_COUNT;
-	assert_int_equal(shm_call(&client, 0, &bad, ".", NULL, &reply), -EPROTO);
-	bad.op = 0xffff;
-	assert_int_equal(shm_call(&client, 0, &bad, ".", NULL, &reply), -EPROTO);
-	bad = good;
-	bad.version = 0;
-	assert_int_equal(shm_call(&client, 0, &bad, ".", NULL, &reply), -EPROTO);
-	bad = good;
-	bad.len1 = UINT32_MAX;
-	assert_int_equal(shm_call(&client, 0, &bad, NULL, NULL, &reply), -EPROTO);
-	bad.len1 = WIRE_PAYLOAD_MAX;
-	assert_int_equal(shm_call(&client, 0, &bad, NULL, NULL, &reply), -ENAMETOOLONG);
-	bad.len1 = 1;
-	bad.len2 = UINT32_MAX;
-	assert_int_equal(shm_call(&client, 0, &bad, "", NULL, &reply), -EPROTO);
-	bad = good;
-	assert_int_equal(shm_call(&client, 0, &bad, "ab", NULL, &reply), -EPROTO);
-	bad.handle = WIRE_ROOT(1);
-	assert_int_equal(shm_call(&client, 0, &bad, ".", NULL, &reply), -EBADF);
-	bad.handle = WIRE_ROOT(0x7fffffff);
-	assert_int_equal(shm_call(&client, 0, &bad, ".", NULL, &reply), -EBADF);
-	bad.handle = 12345;
-	assert_int_equal(shm_call(&client, 0, &bad, ".", NULL, &reply), -EBADF);
-	bad = shm_request(&client, WIRE_READ, 1);
-	bad.size = WIRE_PAYLOAD_MAX + 1;
-	assert_int_equal(shm_call(&client, 0, &bad, NULL, NULL, &reply), -EPROTO);
-	bad = good;
-	bad.tid = 1; /* somebody else's */
-	assert_true(shm_call(&client, 1, &bad, ".", NULL, &reply) < 0);
-	for (unsigned op = WIRE_NAME; op <= WIRE_WATCH; op++) {
-		bad = shm_request(&client, op, WIRE_ROOT(0));
-		bad.len1 = op == WIRE_WATCH ? 2 : 0;
-		assert_int_equal(shm_call(&client, 0, &bad, ".", NULL, &reply), -EPROTO);
-	}
-	assert_int_equal(shm_call(&client, 0, &good, ".", NULL, &reply), 0);
-	shm_client_detach(&client);
-}
-
-static void post_flock(struct shm_client *client, unsigned slot, uint32_t handle, int mode)
-{
-	struct shm_slot *at = &client->channel->slot[slot];
-
-	at->request = shm_request(client, WIRE_FLOCK, handle);
-	at->request.mode = mode;
-	shm_post(client, slot);
-}
-
-static int flock_now(struct shm_client *client, uint32_t handle, int mode)
-{
-	struct wire_request request = shm_request(client, WIRE_FLOCK, handle);
-	struct wire_reply reply;
-
-	request.mode = mode;
-	return shm_call(client, 0, &request, NULL, NULL, &reply);
-}
-
 static void a_waiting_lock_holds_nobody_up_and_is_cancelled(void **state)
 {
-	struct shm_client client = attach();
+	struct shm_client client = sw_attach();
 	struct shm_slot *slot = &client.channel->slot[1];
 	uint32_t first, second;
 
 	assert_int_equal(shm_client_open(&client, "l", O_RDWR | O_CREAT, &first), 0);
 	assert_int_equal(shm_client_open(&client, "l", O_RDWR, &second), 0);
-	assert_int_equal(flock_now(&client, first, LOCK_EX), 0);
-	assert_int_equal(flock_now(&client, second, LOCK_EX | LOCK_NB), -EAGAIN);
+	assert_int_equal(shm_client_flock(&client, first, LOCK_EX), 0);
+	assert_int_equal(shm_client_flock(&client, second, LOCK_EX | LOCK_NB), -EAGAIN);
 	for (int i = 0; i < 3; i++) {
-		post_flock(&client, 1, second, LOCK_EX);
+		shm_post_flock(&client, 1, second, LOCK_EX);
 		assert_int_equal(shm_client_stat(&client, "l", NULL), 0);
 		assert_int_equal(atomic_load(&slot->state) & 0xff, SLOT_POSTED);
 		atomic_fetch_or(&slot->state, SLOT_CANCEL);
@@ -311,28 +213,16 @@ static void a_waiting_lock_holds_nobody_up_and_is_cancelled(void **state)
 		shm_wait(&client, 1);
 		assert_int_equal(slot->reply.error, -EINTR);
 	}
-	post_flock(&client, 1, second, LOCK_EX);
-	assert_int_equal(flock_now(&client, first, LOCK_UN), 0);
+	shm_post_flock(&client, 1, second, LOCK_EX);
+	assert_int_equal(shm_client_flock(&client, first, LOCK_UN), 0);
 	shm_wait(&client, 1);
 	assert_int_equal(slot->reply.error, 0);
 	shm_client_detach(&client);
 }
 
-static void a_ring_without_a_request_does_nothing(void **state)
-{
-	struct shm_client client = attach();
-
-	atomic_store(&client.channel->doorbell, UINT64_MAX);
-	assert_int_equal(shm_client_stat(&client, ".", NULL), 0);
-	atomic_fetch_or(&client.channel->doorbell, UINT64_MAX);
-	assert_int_equal(shm_client_stat(&client, ".", NULL), 0);
-	assert_int_equal(atomic_load(&client.channel->slot[5].state), SLOT_FREE);
-	shm_client_detach(&client);
-}
-
 static void descriptors_are_named_and_adopted(void **state)
 {
-	struct shm_client client = attach(), other = attach();
+	struct shm_client client = sw_attach(), other = sw_attach();
 	struct wire_request request;
 	struct wire_reply reply;
 	uint32_t handle, copy;
@@ -373,7 +263,7 @@ static void descriptors_are_named_and_adopted(void **state)
 
 static void a_watch_sees_changes_through_the_door(void **state)
 {
-	struct shm_client client = attach();
+	struct shm_client client = sw_attach();
 	int inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	struct wire_request request = shm_request(&client, WIRE_WATCH, WIRE_ROOT(0));
 	struct wire_reply reply;
@@ -443,7 +333,7 @@ static void *work(void *arg)
 static void threads_use_slots_at_the_same_time(void **state)
 {
 	enum { N = 6 };
-	struct shm_client client = attach();
+	struct shm_client client = sw_attach();
 	struct worker worker[N];
 	pthread_t thread[N];
 
@@ -458,378 +348,20 @@ static void threads_use_slots_at_the_same_time(void **state)
 	shm_client_detach(&client);
 }
 
-/* Runs fn in another process, which is killed afterwards when it does not end itself. */
-static void in_child(void (*fn)(int ready), bool wait_ready)
-{
-	int ends[2], status;
-	pid_t child;
-	char byte;
-
-	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-	child = fork();
-	if (child == 0) {
-		fn(ends[1]);
-		_exit(0);
-	}
-	close(ends[1]);
-	if (wait_ready) {
-		assert_int_equal(read(ends[0], &byte, 1), 1);
-		kill(child, SIGKILL);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	if (!wait_ready)
-		assert_int_equal(status, 0);
-	close(ends[0]);
-}
-
-static void hold_a_lock(int ready)
-{
-	struct shm_client client;
-	uint32_t handle;
-
-	if (shm_client_attach(&client, fixture.socket, SPIN) ||
-	    shm_client_open(&client, "held", O_RDWR | O_CREAT, &handle) ||
-	    flock_now(&client, handle, LOCK_EX) || write(ready, "x", 1) != 1)
-		_exit(1);
-	for (;;)
-		pause();
-}
-
-static void a_killed_clients_lock_is_free_at_once(void **state)
-{
-	struct shm_client client = attach();
-	uint32_t handle;
-
-	assert_int_equal(shm_client_open(&client, "held", O_RDWR | O_CREAT, &handle), 0);
-	for (int i = 0; i < 5; i++) {
-		in_child(hold_a_lock, true);
-		assert_int_equal(flock_now(&client, handle, LOCK_EX | LOCK_NB), 0);
-		assert_int_equal(flock_now(&client, handle, LOCK_UN), 0);
-	}
-	shm_client_detach(&client);
-}
-
-static void scribble(int ready)
-{
-	struct shm_client client;
-	struct wire_request request;
-	unsigned seed = 1;
-
-	if (shm_client_attach(&client, fixture.socket, SPIN))
-		_exit(1);
-	request = shm_request(&client, WIRE_STAT, WIRE_ROOT(0));
-	for (int i = 0; i < 20000; i++) {
-		unsigned slot = rand_r(&seed) % SHM_SLOTS;
-		struct shm_slot *at = &client.channel->slot[slot];
-		volatile uint8_t *bytes = (volatile uint8_t *)&at->request;
-
-		request.op = rand_r(&seed) % (WIRE_OP_COUNT + 1);
-		request.len1 = rand_r(&seed) % 40;
-		request.len2 = rand_r(&seed) % 20;
-		request.handle = rand_r(&seed) % 4 ? (uint32_t)rand_r(&seed) % 5 : WIRE_ROOT(0);
-		request.mode = rand_r(&seed);
-		request.flags = rand_r(&seed);
-		request.size = rand_r(&seed) % 100;
-		/* no lock that waits: nobody would end it before the process does */
-		if (request.op == WIRE_LOCK || request.op == WIRE_FLOCK)
-			request.mode = LOCK_NB;
-		at->request = request;
-		for (int k = 0; k < 30; k++)
-			shm_payload(client.channel, slot)[k] = "ab/.\0"[rand_r(&seed) % 5];
-		atomic_store(&at->state, i % 3 ? SLOT_POSTED : (uint32_t)rand_r(&seed));
-		atomic_fetch_or(&client.channel->doorbell, rand_r(&seed) % 2 ? 1ull << slot : 5);
-		atomic_store(&client.channel->bell_asleep, i % 2);
-		syscall(SYS_futex, &client.channel->bell_asleep, FUTEX_WAKE, 1, NULL, NULL, 0);
-		/* and changes it while it is being looked at */
-		for (int k = 0; k < 3; k++)
-			bytes[rand_r(&seed) % sizeof(request)] = rand_r(&seed);
-		if (i == 10000 && write(ready, "x", 1) != 1)
-			_exit(1);
-	}
-	for (;;)
-		pause();
-}
-
-static void a_scribbling_client_hurts_only_itself(void **state)
-{
-	struct shm_client client = attach();
-	struct wire_attr attr;
-
-	in_child(scribble, true);
-	in_child(scribble, true);
-	assert_int_equal(shm_client_stat(&client, ".", &attr), 0);
-	assert_int_equal(attr.mode & S_IFMT, S_IFDIR);
-	shm_client_detach(&client);
-}
-
-/* The memory cannot be taken away under the service. */
-static void shrink(int ready)
-{
-	struct shm_client client;
-	int memfd = -1;
-	char path[64];
-
-	if (shm_client_attach(&client, fixture.socket, SPIN))
-		_exit(1);
-	for (int fd = 3; fd < 100 && memfd < 0; fd++) {
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		if (fcntl(fd, F_GET_SEALS) > 0)
-			memfd = fd;
-	}
-	snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (long)client.channel,
-		 (long)((char *)client.channel + ((SHM_CHANNEL_BYTES + 4095) & ~4095ul)));
-	if (memfd < 0)
-		memfd = open(path, O_RDWR);
-	if (memfd < 0)
-		_exit(0);
-	if (ftruncate(memfd, 0) == 0 || errno != EPERM)
-		_exit(2);
-	/* holes are only zeroes; in the doorbell they are this client's own loss */
-	fallocate(memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, SHM_PAYLOAD_OFFSET,
-		  SHM_CHANNEL_BYTES - SHM_PAYLOAD_OFFSET);
-	if (shm_client_stat(&client, ".", NULL))
-		_exit(3);
-	fallocate(memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, SHM_CHANNEL_BYTES);
-	_exit(0);
-}
-
-static void the_memory_cannot_be_shrunk(void **state)
-{
-	struct shm_client client;
-
-	in_child(shrink, false);
-	client = attach();
-	assert_int_equal(shm_client_stat(&client, ".", NULL), 0);
-	shm_client_detach(&client);
-}
-
-/* A set-user-id program does not lend its rights to who has the old memory. */
-static void another_program_in_the_process_ends_its_channel(void **state)
-{
-	int in[2], out[2], status;
-	char byte;
-	pid_t child;
-
-	assert_int_equal(pipe(in), 0);
-	assert_int_equal(pipe(out), 0);
-	child = fork();
-	if (child == 0) {
-		struct shm_client client;
-		struct wire_request request;
-		struct wire_reply reply;
-		char go;
-
-		if (shm_client_attach(&client, fixture.socket, SPIN) ||
-		    shm_client_stat(&client, ".", NULL))
-			_exit(1);
-		/* keeps memory and connection over the parent's execve */
-		if (fork()) {
-			dup2(in[0], 0);
-			dup2(out[1], 1);
-			execl("/bin/sh", "sh", "-c", "echo; read x", (char *)NULL);
-			_exit(1);
-		}
-		close(out[1]);
-		if (read(out[0], &go, 1) != 1)
-			_exit(1);
-		request = shm_request(&client, WIRE_STAT, WIRE_ROOT(0));
-		request.len1 = 2;
-		byte = shm_call(&client, 9, &request, ".", NULL, &reply) == -EPERM ? 'y' : 'n';
-		_exit(write(in[1], "\n", 1) + write(in[1], &byte, 1) != 2);
-	}
-	close(out[0]);
-	close(out[1]);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(read(in[0], &byte, 1), 1);
-	if (byte == '\n')
-		assert_int_equal(read(in[0], &byte, 1), 1);
-	assert_int_equal(byte, 'y');
-	close(in[0]);
-	close(in[1]);
-}
-
-/* What an attached program may have mounted over the volume, or over a part of it, in a mount
- * namespace of its own, hides that from the programs there, as it does without Danaus. */
-static void leave_the_mounts(int ready)
-{
-	struct shm_client client;
-	struct wire_request request;
-	struct wire_reply reply;
-	uint32_t handle, below;
-
-	if (shm_client_attach(&client, fixture.socket, SPIN) ||
-	    shm_client_open(&client, "f", O_RDWR | O_CREAT, &handle) ||
-	    shm_client_open(&client, ".", O_RDONLY | O_DIRECTORY, &below) || unshare(CLONE_NEWNS))
-		_exit(1);
-	while (shm_client_stat(&client, "f", NULL) != -EPERM)
-		;
-	/* but what is open stays open */
-	request = shm_request(&client, WIRE_READ, handle);
-	request.size = 1;
-	if (shm_call(&client, 0, &request, NULL, NULL, &reply))
-		_exit(2);
-	request = shm_request(&client, WIRE_STAT, below);
-	request.len1 = 2;
-	if (shm_call(&client, 0, &request, "f", NULL, &reply))
-		_exit(3);
-}
-
-static void another_mount_namespace_is_not_looked_through(void **state)
-{
-	in_child(leave_the_mounts, false);
-}
-
-static void drop_rights_untold(int ready)
-{
-	struct shm_client client;
-
-	if (shm_client_attach(&client, fixture.socket, SPIN) ||
-	    shm_client_stat(&client, "closed/f", NULL) ||
-	    syscall(SYS_setresgid, 4711, 4711, 4711) || syscall(SYS_setresuid, 4711, 4711, 4711))
-		_exit(1);
-	while (shm_client_stat(&client, "closed/f", NULL) != -EACCES)
-		;
-}
-
-/* Nobody tells of a system call that neither the library nor the notify door sees. */
-static void rights_that_are_given_up_untold_are_missed_soon(void **state)
-{
-	char path[128];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/data/closed", fixture.dir);
-	assert_int_equal(mkdir(path, 0700), 0);
-	strcat(path, "/f");
-	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-	assert_true(fd >= 0);
-	close(fd);
-	in_child(drop_rights_untold, false);
-}
-
-static void clients_have_a_limit(void **state)
-{
-	static struct shm_client client[CLIENTS_MAX];
-	struct shm_client more;
-	struct rlimit files;
-	int n = 0, r = 0;
-
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
-	files.rlim_cur = files.rlim_max;
-	if (files.rlim_max < 4 * CLIENTS_MAX || setrlimit(RLIMIT_NOFILE, &files) < 0)
-		skip();
-	while (n < CLIENTS_MAX && !(r = shm_client_attach(&client[n], fixture.socket, 0)))
-		n++;
-	if (n == CLIENTS_MAX)
-		r = shm_client_attach(&more, fixture.socket, 0);
-	assert_int_equal(r, -EUSERS);
-	assert_true(n > 100); /* threads may be the shorter resource */
-	assert_int_equal(shm_client_stat(&client[n - 1], ".", NULL), 0);
-	while (n)
-		shm_client_detach(&client[--n]);
-	shm_server_wait(fixture.pool.shm, &fixture.container);
-	more = attach();
-	assert_int_equal(shm_client_stat(&more, ".", NULL), 0);
-	shm_client_detach(&more);
-}
-
-/* A detach while programs run: what waits comes back, and nobody is waited for. */
-static void stopping_ends_clients_and_what_they_wait_for(void **state)
-{
-	struct shm_client client = attach();
-	uint32_t first, second;
-
-	assert_int_equal(shm_client_open(&client, "l", O_RDWR | O_CREAT, &first), 0);
-	assert_int_equal(shm_client_open(&client, "l", O_RDWR, &second), 0);
-	assert_int_equal(flock_now(&client, first, LOCK_EX), 0);
-	post_flock(&client, 1, second, LOCK_EX);
-	assert_int_equal(shm_client_stat(&client, "l", NULL), 0);
-	service_fixture_stop(&fixture);
-	shm_wait(&client, 1);
-	assert_true(client.channel->slot[1].reply.error == -EINTR ||
-		    client.channel->slot[1].reply.error == -EIO);
-	assert_int_equal(atomic_load(&client.channel->dead), 1);
-	shm_client_detach(&client);
-	assert_int_equal(service_fixture_start(&fixture, NULL), 0);
-}
-
-/* Who sleeps on the bell is moved to a futex of the tenant's own, which nobody ever wakes. */
-static void a_sleeper_that_is_moved_away_ends_all_the_same(void **state)
-{
-	struct shm_client client = attach();
-	struct shm_channel *channel = client.channel;
-	long moved;
-
-	do { /* a thread that says it sleeps may not have come to it yet */
-		while (!atomic_load(&channel->bell_asleep))
-			sched_yield();
-		moved = syscall(SYS_futex, &channel->bell_asleep, FUTEX_REQUEUE, 0, INT_MAX,
-				&channel->pad1[0], 0);
-	} while (moved < 1);
-	shm_client_detach(&client);
-	service_fixture_stop(&fixture); /* waits for its threads */
-	assert_int_equal(service_fixture_start(&fixture, NULL), 0);
-}
-
-/* The connection is in a child's hands when its process ends: settling does not wait for ever. */
-static void a_held_connection_delays_a_conflict_only_once(void **state)
-{
-	struct shm_client client = attach();
-	int ends[2], status;
-	uint32_t first, second;
-	char byte = 0;
-	pid_t child;
-
-	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-	child = fork();
-	if (child == 0) {
-		struct shm_client own;
-
-		if (shm_client_attach(&own, fixture.socket, SPIN))
-			_exit(1);
-		if (fork())
-			_exit(0);
-		close(ends[1]);
-		_exit(read(ends[0], &byte, 1) != 0);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
-	assert_int_equal(shm_client_open(&client, "l", O_RDWR | O_CREAT, &first), 0);
-	assert_int_equal(shm_client_open(&client, "l", O_RDWR, &second), 0);
-	assert_int_equal(flock_now(&client, first, LOCK_EX), 0);
-	for (int i = 0; i < 100; i++)
-		assert_int_equal(flock_now(&client, second, LOCK_EX | LOCK_NB), -EAGAIN);
-	close(ends[0]);
-	close(ends[1]);
-	shm_client_detach(&client);
-}
-
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, start, stop)
 	const struct CMUnitTest tests[] = {
-	    CASE(a_file_is_written_and_read_back),
+	    SW_TEST(a_file_is_written_and_read_back),
 #ifndef __SANITIZE_THREAD__
-	    CASE(a_close_tells_what_was_lost),
+	    SW_TEST(a_close_tells_what_was_lost),
 #endif
-	    CASE(names_are_made_and_removed),
-	    CASE(attributes_and_xattrs_are_set),
-	    CASE(a_path_that_leaves_the_volume_is_told),
-	    CASE(malformed_requests_are_answered),
-	    CASE(a_waiting_lock_holds_nobody_up_and_is_cancelled),
-	    CASE(a_ring_without_a_request_does_nothing),
-	    CASE(descriptors_are_named_and_adopted),
-	    CASE(a_watch_sees_changes_through_the_door),
-	    CASE(threads_use_slots_at_the_same_time),
-	    CASE(a_killed_clients_lock_is_free_at_once),
-	    CASE(a_scribbling_client_hurts_only_itself),
-	    CASE(the_memory_cannot_be_shrunk),
-	    CASE(another_program_in_the_process_ends_its_channel),
-	    CASE(rights_that_are_given_up_untold_are_missed_soon),
-	    CASE(clients_have_a_limit),
-	    CASE(stopping_ends_clients_and_what_they_wait_for),
-	    CASE(another_mount_namespace_is_not_looked_through),
-	    CASE(a_sleeper_that_is_moved_away_ends_all_the_same),
-	    CASE(a_held_connection_delays_a_conflict_only_once),
+	    SW_TEST(names_are_made_and_removed),
+	    SW_TEST(attributes_and_xattrs_are_set),
+	    SW_TEST(a_path_that_leaves_the_volume_is_told),
+	    SW_TEST(a_waiting_lock_holds_nobody_up_and_is_cancelled),
+	    SW_TEST(descriptors_are_named_and_adopted),
+	    SW_TEST(a_watch_sees_changes_through_the_door),
+	    SW_TEST(threads_use_slots_at_the_same_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

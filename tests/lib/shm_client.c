@@ -174,3 +174,21 @@ int shm_client_open(struct shm_client *client, const char *path, int flags, uint
 		*ret_handle = reply.value;
 	return r;
 }
+
+int shm_client_flock(struct shm_client *client, uint32_t handle, int mode)
+{
+	struct wire_request request = shm_request(client, WIRE_FLOCK, handle);
+	struct wire_reply reply;
+
+	request.mode = mode;
+	return shm_call(client, 0, &request, NULL, NULL, &reply);
+}
+
+void shm_post_flock(struct shm_client *client, unsigned slot, uint32_t handle, int mode)
+{
+	struct shm_slot *at = &client->channel->slot[slot];
+
+	at->request = shm_request(client, WIRE_FLOCK, handle);
+	at->request.mode = mode;
+	shm_post(client, slot);
+}

@@ -33,3 +33,6 @@ int shm_socket_call(struct shm_client *client, const struct wire_request *reques
 /* STAT, OPEN and so on by a path below the first volume. */
 int shm_client_stat(struct shm_client *client, const char *path, struct wire_attr *ret);
 int shm_client_open(struct shm_client *client, const char *path, int flags, uint32_t *ret_handle);
+/* flock(2) of an open file: now, or posted in a slot, for shm_wait(). */
+int shm_client_flock(struct shm_client *client, uint32_t handle, int mode);
+void shm_post_flock(struct shm_client *client, unsigned slot, uint32_t handle, int mode);
