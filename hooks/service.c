@@ -200,7 +200,8 @@ int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct 
 	if (!r) {
 		r = fd_connect_at_once(s->dir, "control", &s->sock);
 		if (r == -EAGAIN)
-			err_set(err, r, "its service does not take connections: it is stopped or frozen");
+			err_set(err, r,
+				"its service does not take connections: it is stopped or frozen");
 		if (r == -ECONNREFUSED)
 			r = -ENOENT; /* it died and left its socket */
 		if (r == -ENOENT && start_spec) {

@@ -16,7 +16,7 @@ intercepted = re.findall(
 )
 passed_text = open(f"{root}/preload/passed.def").read()
 passed = re.findall(r"^PASSED\((\w+), (\w+)\)$", passed_text, re.M)
-reasons = re.findall(r"^REASON\((\w+), \"[^\"]{20,}\"\)$", passed_text, re.M)
+reasons = re.findall(r"^REASON\((\w+), \"[^\"]{20,}\"(?:\s+\"[^\"]+\")*\)$", passed_text, re.M)
 wanted = open(f"{root}/tests/libc-file-symbols.txt").read().split()
 wrong = []
 

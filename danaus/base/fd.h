@@ -60,5 +60,5 @@ bool fd_descriptors_wait(int sock);
  * /proc/self/fd. */
 int fd_listen_at(int dirfd, const char *name, mode_t mode, int *ret);
 int fd_connect_at(int dirfd, const char *name, int *ret);
-/* The same without waiting: -EAGAIN when as many as may wait to be let in by somebody who does not. */
+/* The same without waiting: -EAGAIN when somebody who lets nobody in has as many waiting as may. */
 int fd_connect_at_once(int dirfd, const char *name, int *ret);

@@ -241,7 +241,8 @@ void cache_unshare(struct cache *view);
 /* Compares with what is below now: pages that others may have changed go, and all of them where
  * that cannot be told. Without any lock; may block. */
 void cache_check(struct cache_core *core, struct ls_node *node);
-/* The inode's epoch (struct attr), after its pages were compared as those of a file that stays open. */
+/* The inode's epoch (struct attr), after its pages were compared as those of a file that stays
+ * open. */
 uint64_t cache_epoch(struct cache_core *core, struct ls_node *node);
 
 enum cache_change {

@@ -50,8 +50,8 @@ struct attr {
 		       * refuse, ask access() */
 	bool append_only; /* chattr(1), a */
 	struct timespec atime, mtime, ctime, btime;
-	/* Another one than before: what was read of the inode since may be older than that, because a
-	 * layer below had kept it for too long. 0 where none keeps data. */
+	/* Another one than before: what was read of the inode since may be older than that, because
+	 * a layer below had kept it for too long. 0 where none keeps data. */
 	uint64_t data_epoch;
 };
 
