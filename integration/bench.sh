@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Compares what a container's program gets from a volume, in one run, side by side: a plain bind
-# volume (ext4 or whatever is below DIR), Danaus through each of its doors, a FUSE file system whose
+# volume (an ext4 of its own), Danaus through each of its doors, a FUSE file system whose
 # names and data the kernel does not cache, and fuse-overlayfs. Nanoseconds per operation, ratios,
 # and the targets. Wants an idle machine with two CPUs.
 #

@@ -16,7 +16,8 @@ TARGETS = (
 START_MS = 60  # a container with Danaus over one without
 
 NOTE = """ns per operation: the median of rounds, each the median of batches; in brackets the median over the
-rounds of the ratio to the bind volume in the same round; CPUs: {pinning}. All programs run
+rounds of the ratio to the bind volume in the same round; CPUs: {pinning}. All files are on one
+ext4 with a journal, which is made for this run. All programs run
 throughout and keep their files open; each round asks each of them for each operation by turns.
 pread-4k: of a file that nobody writes to meanwhile, read through once before each measurement, by
 everyone. danaus: dynamic program; danaus-static: static, notify door; danaus-face: static, Danaus's
