@@ -401,12 +401,19 @@ static int wait_asleep(struct shm_channel *channel, struct shm_slot *slot, unsig
 	}
 }
 
+bool channel_answers_soon(void)
+{
+	uint32_t misses = atomic_load_explicit(&root.spin_misses, memory_order_relaxed);
+
+	return root_table()->spin && (misses < SPIN_MISS_MAX || misses % 64 == 0);
+}
+
 /* Spins for as long as a wake-up would cost, and hardly at all once that has not been enough for a
  * while: then only now and then, to notice when it is again. */
 static bool wait_spinning(struct shm_slot *slot)
 {
 	uint32_t misses = atomic_load_explicit(&root.spin_misses, memory_order_relaxed);
-	uint64_t clocks = misses < SPIN_MISS_MAX || misses % 64 == 0 ? SPIN_CLOCKS : SPIN_FEW;
+	uint64_t clocks = channel_answers_soon() ? SPIN_CLOCKS : SPIN_FEW;
 	uint64_t start = 0;
 
 	for (unsigned i = 0;; i++) {
@@ -429,16 +436,23 @@ static bool wait_spinning(struct shm_slot *slot)
 	return false;
 }
 
-int call_run(struct call *call)
+int call_post(struct call *call)
+{
+	struct shm_channel *channel = atomic_load_explicit(&root.channel, memory_order_relaxed);
+
+	if (unlikely(atomic_load_explicit(&channel->dead, memory_order_relaxed)))
+		return -EIO;
+	atomic_store_explicit(&call->slot->state, SLOT_POSTED, memory_order_release);
+	ring(channel, call->index);
+	return 0;
+}
+
+int call_wait(struct call *call)
 {
 	struct shm_channel *channel = atomic_load_explicit(&root.channel, memory_order_relaxed);
 	struct shm_slot *slot = call->slot;
 	int r;
 
-	if (unlikely(atomic_load_explicit(&channel->dead, memory_order_relaxed)))
-		return -EIO;
-	atomic_store_explicit(&slot->state, SLOT_POSTED, memory_order_release);
-	ring(channel, call->index);
 	if (!root_table()->spin || !wait_spinning(slot)) {
 		r = wait_asleep(channel, slot, call->index);
 		if (r < 0)
@@ -446,6 +460,13 @@ int call_run(struct call *call)
 	}
 	r = slot->reply.error;
 	return r > 0 ? -EPROTO : r;
+}
+
+int call_run(struct call *call)
+{
+	int r = call_post(call);
+
+	return unlikely(r < 0) ? r : call_wait(call);
 }
 
 int socket_request(struct wire_request *request, const char *path, int send_fd,

@@ -5,6 +5,7 @@
 #include "preload/window.h"
 
 #define IO_MAX	    0x7ffff000ul /* as the kernel's MAX_RW_COUNT */
+#define PART_BYTES  (128u << 10) /* of a payload that is written by turns */
 #define SIGXFSZ_    25
 #define RWF_HIPRI_  1
 #define RWF_DSYNC_  2
@@ -61,8 +62,7 @@ static long total_bytes(const struct iovec *iov, long niov)
 	return total > IO_MAX ? (long)IO_MAX : (long)total;
 }
 
-static long transfer(struct ofile *f, struct cursor at, size_t total, uint64_t offset,
-		     uint32_t flags, bool write)
+static long read_all(struct ofile *f, struct cursor at, size_t total, uint64_t offset)
 {
 	size_t done = 0, chunk, moved;
 	struct call call;
@@ -72,29 +72,67 @@ static long transfer(struct ofile *f, struct cursor at, size_t total, uint64_t o
 		struct wire_request *request;
 
 		chunk = total - done < WIRE_PAYLOAD_MAX ? total - done : WIRE_PAYLOAD_MAX;
-		r = call_begin(&call, write ? WIRE_WRITE : WIRE_READ);
+		r = call_begin(&call, WIRE_READ);
 		if (r < 0)
 			break;
 		request = call_request(&call);
 		request->handle = f->handle;
 		request->offset = offset == AT_POSITION ? AT_POSITION : offset + done;
 		request->size = chunk;
-		request->flags = flags;
-		if (write) {
-			request->len1 = (uint32_t)chunk;
-			move(&at, call.payload, chunk, true);
-		}
 		r = call_run(&call);
 		moved = r < 0 ? 0 : call_reply(&call)->value;
 		if (moved > chunk)
 			moved = chunk;
-		if (!write)
-			move(&at, call.payload, moved, false);
+		move(&at, call.payload, moved, false);
 		call_end(&call);
 		done += moved;
 	} while (r == 0 && moved == chunk && done < total);
 	call_end(&call);
-	if (unlikely(r == -EFBIG) && write && !done && root.fsize_limit != UINT64_MAX)
+	return done ? (long)done : r;
+}
+
+/* What fits into a payload is one request. More goes by turns over parts of one payload: while the
+ * service writes a part, the next one is filled. Where each request costs a wake-up, in fewer. */
+static long write_all(struct ofile *f, struct cursor at, size_t total, uint64_t offset,
+		      uint32_t flags)
+{
+	size_t part =
+	    total > WIRE_PAYLOAD_MAX && channel_answers_soon() ? PART_BYTES : WIRE_PAYLOAD_MAX;
+	size_t done = 0, chunk, next, moved, where = 0;
+	struct wire_request *request;
+	struct call call;
+	long r = call_begin(&call, WIRE_WRITE);
+
+	if (r < 0)
+		return r;
+	request = call_request(&call);
+	request->handle = f->handle;
+	request->flags = flags;
+	chunk = total < part ? total : part;
+	move(&at, call.payload, chunk, true);
+	do {
+		request->offset = offset == AT_POSITION ? AT_POSITION : offset + done;
+		request->offset2 = where;
+		request->len1 = (uint32_t)chunk;
+		r = call_post(&call);
+		if (r < 0)
+			break;
+		next = total - done - chunk < part ? total - done - chunk : part;
+		if (part < WIRE_PAYLOAD_MAX) {
+			where = (where + part) % WIRE_PAYLOAD_MAX;
+			move(&at, call.payload + where, next, true);
+		}
+		r = call_wait(&call);
+		moved = r < 0 ? 0 : call_reply(&call)->value;
+		done += moved < chunk ? moved : chunk;
+		if (r < 0 || moved < chunk)
+			break;
+		chunk = next;
+		if (part == WIRE_PAYLOAD_MAX)
+			move(&at, call.payload, next, true);
+	} while (chunk);
+	call_end(&call);
+	if (unlikely(r == -EFBIG) && !done && root.fsize_limit != UINT64_MAX)
 		SYS(tgkill, SYS(getpid, 0, 0, 0), SYS(gettid, 0, 0, 0), SIGXFSZ_);
 	return done ? (long)done : r;
 }
@@ -109,7 +147,7 @@ long io_read(struct ofile *f, void *buf, size_t len_bytes, uint64_t offset)
 		return -EFAULT;
 	if (offset != AT_POSITION && window_take(f, buf, iov.iov_len, offset))
 		return (long)iov.iov_len;
-	return transfer(f, (struct cursor){&iov, 0}, iov.iov_len, offset, 0, false);
+	return read_all(f, (struct cursor){&iov, 0}, iov.iov_len, offset);
 }
 
 long io_write(struct ofile *f, const void *buf, size_t len_bytes, uint64_t offset)
@@ -120,7 +158,7 @@ long io_write(struct ofile *f, const void *buf, size_t len_bytes, uint64_t offse
 		return -EINVAL;
 	if (len_bytes && bad_address(buf, len_bytes))
 		return -EFAULT;
-	return transfer(f, (struct cursor){&iov, 0}, iov.iov_len, offset, 0, true);
+	return write_all(f, (struct cursor){&iov, 0}, iov.iov_len, offset, 0);
 }
 
 long io_readv(struct ofile *f, const struct iovec *iov, long niov, uint64_t offset, int flags)
@@ -131,7 +169,7 @@ long io_readv(struct ofile *f, const struct iovec *iov, long niov, uint64_t offs
 		return total;
 	if (flags & ~(RWF_HIPRI_ | RWF_NOWAIT_))
 		return -EOPNOTSUPP;
-	return transfer(f, (struct cursor){iov, 0}, (size_t)total, offset, 0, false);
+	return read_all(f, (struct cursor){iov, 0}, (size_t)total, offset);
 }
 
 long io_writev(struct ofile *f, const struct iovec *iov, long niov, uint64_t offset, int flags)
@@ -142,8 +180,8 @@ long io_writev(struct ofile *f, const struct iovec *iov, long niov, uint64_t off
 		return total;
 	if (flags & ~(RWF_HIPRI_ | RWF_DSYNC_ | RWF_SYNC_ | RWF_APPEND_))
 		return -EOPNOTSUPP;
-	r = transfer(f, (struct cursor){iov, 0}, (size_t)total, offset,
-		     (uint32_t)(flags & RWF_APPEND_), true);
+	r = write_all(f, (struct cursor){iov, 0}, (size_t)total, offset,
+		      (uint32_t)(flags & RWF_APPEND_));
 	if (r > 0 && flags & (RWF_DSYNC_ | RWF_SYNC_)) {
 		long synced = io_sync(f, !(flags & RWF_SYNC_));
 

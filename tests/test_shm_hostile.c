@@ -58,6 +58,12 @@ static void malformed_requests_are_answered(void **state)
 	bad = shm_request(&client, WIRE_READ, 1);
 	bad.size = WIRE_PAYLOAD_MAX + 1;
 	assert_int_equal(shm_call(&client, 0, &bad, NULL, NULL, &reply), -EPROTO);
+	bad = shm_request(&client, WIRE_WRITE, 1);
+	bad.len1 = 2;
+	bad.offset2 = WIRE_PAYLOAD_MAX - 1;
+	assert_int_equal(shm_call(&client, 0, &bad, NULL, NULL, &reply), -EPROTO);
+	bad.offset2 = UINT64_MAX;
+	assert_int_equal(shm_call(&client, 0, &bad, NULL, NULL, &reply), -EPROTO);
 	bad = good;
 	bad.tid = 1; /* somebody else's */
 	assert_true(shm_call(&client, 1, &bad, ".", NULL, &reply) < 0);

@@ -24,7 +24,8 @@
  * OPEN      target; flags: O_*; mode              -> value: handle; attr
  * CLOSE     handle; it is closed also when an error tells of writes that were lost
  * READ      handle; offset or WIRE_AT_POSITION; size       -> value: bytes, payload
- * WRITE     handle; offset or WIRE_AT_POSITION; piece 1: data; flags: RWF_APPEND -> value: bytes
+ * WRITE     handle; offset or WIRE_AT_POSITION; piece 1: data, from byte offset2 of the payload on;
+ *           flags: RWF_APPEND                              -> value: bytes
  * STAT      target; flags: AT_SYMLINK_NOFOLLOW             -> attr
  * SETATTR   target; flags: AT_SYMLINK_NOFOLLOW; set: WIRE_SET_*; set_attr     -> attr
  * ACCESS    target; flags: AT_EACCESS, AT_SYMLINK_NOFOLLOW; mode: R_OK|W_OK|X_OK

@@ -33,10 +33,14 @@ int op_read(struct call *call, struct vctx *ctx)
 int op_write(struct call *call, struct vctx *ctx)
 {
 	const struct wire_request *q = &call->request;
-	struct iovec iov = {(void *)call->piece1, q->len1};
 	CLEANUP_VFILE struct vfile *file = NULL;
-	int r = file_of(call, q->handle, &file);
+	struct iovec iov;
+	int r;
 
+	if (q->offset2 > WIRE_PAYLOAD_MAX - q->len1)
+		return -EPROTO;
+	iov = (struct iovec){(char *)call->piece1 + q->offset2, q->len1};
+	r = file_of(call, q->handle, &file);
 	return r < 0
 		   ? r
 		   : counted(call, vfs_write(ctx, file, &iov, 1, q->offset, q->flags & RWF_APPEND),

@@ -166,6 +166,8 @@ static void vectors(void)
 	SHOW(sum);
 	SHOW(lseek(fd, 0, SEEK_END));
 	SHOW(read(fd, buf, sizeof(buf)));
+	SHOW(write(fd, buf, sizeof(buf) - 1000)); /* zeroes at the position */
+	SHOW(lseek(fd, 0, SEEK_CUR));
 	SHOW(lseek(fd, 5000000, SEEK_SET));
 	SHOW(write(fd, "x", 1));
 	SHOW(lseek(fd, 4000000, SEEK_DATA) >= 4000000);
@@ -718,6 +720,11 @@ static void limits(void)
 	int fd = open("limited", O_CREAT | O_WRONLY, 0644);
 	SHOW(pwrite(fd, buf, 200, 0));
 	SHOW(pwrite(fd, buf, 200, 100));
+	limit.rlim_cur = 300000; /* within the second of several requests */
+	setrlimit(RLIMIT_FSIZE, &limit);
+	SHOW(write(fd, buf, sizeof(buf)));
+	SHOW(lseek(fd, 0, SEEK_CUR));
+	SHOW(lseek(fd, 0, SEEK_END));
 	limit.rlim_cur = RLIM_INFINITY;
 	setrlimit(RLIMIT_FSIZE, &limit);
 	close(fd);
