@@ -2,8 +2,7 @@
 /* The cache libservice: nobody reads bytes that are not the file's, whoever changes it, also after
  * errors and with several threads. */
 #include "tests/lib/cache_model.h"
-
-#include <pthread.h>
+#include "tests/lib/cache_race.h"
 
 static void what_is_written_is_read_at_once(void **state)
 {
@@ -150,27 +149,24 @@ static void errors_below_are_the_callers_and_nothing_is_kept_of_them(void **stat
 	cw_settle(&w, "f");
 	h = cw_open(&w, "f", O_RDWR);
 	for (unsigned n = 1; n <= 2; n++) { /* getattr, read */
-		atomic_store(&w.plan.error, -EIO);
-		atomic_store(&w.plan.first, cw_calls(&w) + n);
+		cw_fail(&w, -EIO, n, false);
 		ssize_t got = cw_read(&w, &h, page, PAGE, 8 * KIB);
 		assert_true(n == 2 ? got == -EIO : got == PAGE);
 	}
-	atomic_store(&w.plan.first, 0);
+	cw_fail_end(&w);
 	cw_check(&w, &h, 0, 16 * KIB, 1);
 	/* the write fails, at whichever of its three calls */
 	for (unsigned n = 1; n <= 3; n++) {
-		atomic_store(&w.plan.error, -ENOSPC);
-		atomic_store(&w.plan.first, cw_calls(&w) + n);
+		cw_fail(&w, -ENOSPC, n, false);
 		ssize_t put_bytes = cw_write(&w, &h, "y", 1, 4 * KIB + n, false);
 		assert_int_equal(put_bytes, n == 2 ? -ENOSPC : 1);
-		atomic_store(&w.plan.first, 0);
+		cw_fail_end(&w);
 		assert_int_equal(cw_read(&w, &h, page, 1, 4 * KIB + n), 1);
 		assert_int_equal(page[0], put_bytes == 1 ? 'y' : (char)cw_byte(4 * KIB + n, 1));
 	}
-	atomic_store(&w.plan.error, -EIO);
-	atomic_store(&w.plan.first, cw_calls(&w) + 1);
+	cw_fail(&w, -EIO, 1, false);
 	assert_int_equal(ls_fsync(w.ls, h.file, true), -EIO);
-	atomic_store(&w.plan.first, 0);
+	cw_fail_end(&w);
 	assert_int_equal(ls_fsync(w.ls, h.file, true), 0);
 	cw_close(&w, &h);
 	cw_stop(&w);
@@ -186,7 +182,6 @@ static void after_any_error_the_bytes_are_right(void **state)
 	struct cw_handle h;
 
 	cw_start(&w, 1 * MIB);
-	atomic_store(&w.plan.error, -EIO);
 	for (unsigned n = 1; failed; n++) {
 		int fd;
 
@@ -194,7 +189,7 @@ static void after_any_error_the_bytes_are_right(void **state)
 		cw_host_fill(&w, "f", 64 * KIB, n);
 		cw_settle(&w, "f");
 		h = cw_open(&w, "f", O_RDWR);
-		atomic_store(&w.plan.first, cw_calls(&w) + n);
+		cw_fail(&w, -EIO, n, false);
 		cw_read(&w, &h, data, sizeof(data), 0);
 		memset(data, n, sizeof(data));
 		cw_write(&w, &h, data, PAGE, 100, false);
@@ -204,8 +199,7 @@ static void after_any_error_the_bytes_are_right(void **state)
 		ls_reopened(w.ls, h.file);
 		cw_read(&w, &h, data, sizeof(data), 0);
 		ls_setattr(w.ls, w.cred, h.node, NULL, ATTR_SIZE, &set, &attr);
-		failed = cw_calls(&w) >= atomic_load(&w.plan.first);
-		atomic_store(&w.plan.first, 0);
+		failed = cw_fail_end(&w);
 		fd = open(cw_path(&w, "f"), O_RDONLY | O_CLOEXEC);
 		ssize_t want = pread(fd, back, sizeof(back), 0);
 		assert_int_equal(cw_read(&w, &h, data, sizeof(data), 0), want);
@@ -226,10 +220,9 @@ static void what_was_lost_below_is_told_at_close(void **state)
 	h = cw_open(&w, "f", O_RDWR);
 	assert_int_equal(cw_write(&w, &h, "text", 4, 0, false), 4);
 	assert_int_equal(ls_flush(w.ls, h.file), 0);
-	atomic_store(&w.plan.error, -EIO);
-	atomic_store(&w.plan.first, atomic_load(&w.plan.calls) + 1);
+	cw_fail(&w, -EIO, 1, false);
 	assert_int_equal(ls_flush(w.ls, h.file), -EIO);
-	atomic_store(&w.plan.first, 0);
+	cw_fail_end(&w);
 	cw_close(&w, &h);
 	cw_stop(&w);
 }
@@ -308,29 +301,18 @@ static void random_operations_are_those_of_a_model(void **state)
 	free(m);
 }
 
-/* A page is written as a whole with one number in all of it, which only grows; readers never see
- * two in one page, nor an older one than before. */
-struct race {
-	struct cache_world w;
-	struct cw_handle h, other;
-	atomic_bool ends;
-	atomic_uint last;
-};
-#define RACE_PAGES 8u
+#define RACE_PAGES  8u
+#define RACE_ROUNDS 1500u
 
 static void *race_writer(void *arg)
 {
-	struct race *race = arg;
-	uint32_t page[PAGE / 4];
+	struct cache_race *race = arg;
 
 	cred_assume(race->w.cred, race->w.cred->caps);
-	for (uint32_t n = 1; n <= 1500; n++) {
-		for (unsigned i = 0; i < PAGE / 4; i++)
-			page[i] = n;
+	for (uint32_t n = 1; n <= RACE_ROUNDS; n++) {
 		for (unsigned p = 0; p < RACE_PAGES; p++)
-			if (cw_write(&race->w, &race->h, page, PAGE, p * PAGE, false) != PAGE)
-				abort();
-		atomic_store(&race->last, n);
+			race_write(race, n, PAGE, p * PAGE);
+		atomic_store(&race->last[0], n);
 	}
 	atomic_store(&race->ends, true);
 	return NULL;
@@ -338,26 +320,17 @@ static void *race_writer(void *arg)
 
 static void *race_reader(void *arg)
 {
-	struct race *race = arg;
-	uint32_t page[PAGE / 4], seen[RACE_PAGES] = {0};
+	struct cache_race *race = arg;
+	uint32_t seen[RACE_PAGES] = {0};
 	bool last;
 
 	do {
 		last = atomic_load(&race->ends);
-		for (unsigned p = 0; p < RACE_PAGES; p++) {
-			uint32_t complete = atomic_load(&race->last);
-
-			if (cw_read(&race->w, &race->other, page, PAGE, p * PAGE) != PAGE)
-				abort();
-			/* every word is at least what a write had put there that was over */
-			for (unsigned i = 0; i < PAGE / 4; i++)
-				if (page[i] < complete || page[i] < seen[p])
-					abort();
-			seen[p] = page[0] < page[PAGE / 4 - 1] ? page[0] : page[PAGE / 4 - 1];
-		}
+		for (unsigned p = 0; p < RACE_PAGES; p++)
+			race_read(race, &race->other, 0, PAGE, p * PAGE, &seen[p]);
 	} while (!last);
 	for (unsigned p = 0; p < RACE_PAGES; p++)
-		if (seen[p] != 1500)
+		if (seen[p] != RACE_ROUNDS)
 			abort();
 	return NULL;
 }
@@ -365,7 +338,7 @@ static void *race_reader(void *arg)
 /* Takes the pages away while others read. */
 static void *race_scanner(void *arg)
 {
-	struct race *race = arg;
+	struct cache_race *race = arg;
 	struct cw_handle scan = cw_open(&race->w, "scan", O_RDONLY);
 
 	while (!atomic_load(&race->ends))
@@ -378,7 +351,7 @@ static void *race_scanner(void *arg)
 static void threads_at_once_read_what_is_there(void **state)
 {
 	void *(*const mains[])(void *) = {race_writer, race_reader, race_reader, race_scanner};
-	static struct race race;
+	static struct cache_race race;
 	pthread_t threads[4];
 
 	memset(&race, 0, sizeof(race));

@@ -2,9 +2,9 @@
 /* The cache's write-back when something fails, and when much happens at once: nothing is lost
  * without a word, nobody reads what was not written. */
 #include "tests/lib/cache_model.h"
+#include "tests/lib/cache_race.h"
 #include "tests/lib/writeback_world.h"
 
-#include <pthread.h>
 #include <sys/mount.h>
 
 static void an_error_is_told_to_each_open_file_once(void **state)
@@ -89,9 +89,7 @@ static void sweep(bool to_the_end)
 		int r, named;
 
 		assert_true(n < 200);
-		atomic_store(&w.plan.error, n % 2 ? -EIO : -ENOSPC);
-		atomic_store(&w.plan.to_the_end, to_the_end);
-		atomic_store(&w.plan.first, atomic_load(&w.plan.calls) + n);
+		cw_fail(&w, n % 2 ? -EIO : -ENOSPC, n, to_the_end);
 		memset(data, n, sizeof(data));
 		wrote = cw_write(&w, &h, data, sizeof(data), 0, false);
 		cw_write(&w, &h, data, 10, 100, false);
@@ -102,8 +100,7 @@ static void sweep(bool to_the_end)
 			wb_check_host(&w, named ? "f" : "g", data, sizeof(data));
 		cw_write(&w, &h, data, 10, 0, true);
 		r = ls_setattr(w.ls, w.cred, h.node, NULL, ATTR_SIZE, &set, &attr);
-		failed = atomic_load(&w.plan.calls) >= atomic_load(&w.plan.first);
-		atomic_store(&w.plan.first, 0);
+		failed = cw_fail_end(&w);
 		wrote = cw_read(&w, &h, back, sizeof(back), 0);
 		assert_true(wrote >= 0);
 		for (ssize_t i = 0; i < wrote; i++)
@@ -217,29 +214,18 @@ static void random_operations_are_those_of_a_model(void **state)
 
 /* Two writers, each with its own half of each page, and one that appends numbers; readers never see
  * an older number than before, and the flusher works all the time. */
-struct race {
-	struct cache_world w;
-	struct cw_handle h;
-	atomic_bool ends;
-	atomic_uint last[2];
-};
 #define RACE_PAGES  6u
 #define RACE_ROUNDS 1500u
 
 static void *race_writer(void *arg)
 {
 	static atomic_uint numbers;
-	struct race *race = arg;
+	struct cache_race *race = arg;
 	unsigned me = atomic_fetch_add(&numbers, 1) % 2;
-	uint32_t half[PAGE / 8];
 
 	for (uint32_t n = 1; n <= RACE_ROUNDS; n++) {
-		for (unsigned i = 0; i < PAGE / 8; i++)
-			half[i] = n;
 		for (unsigned p = 0; p < RACE_PAGES; p++)
-			if (cw_write(&race->w, &race->h, half, PAGE / 2, p * PAGE + me * PAGE / 2,
-				     false) != PAGE / 2)
-				abort();
+			race_write(race, n, PAGE / 2, p * PAGE + me * PAGE / 2);
 		atomic_store(&race->last[me], n);
 	}
 	return NULL;
@@ -247,27 +233,18 @@ static void *race_writer(void *arg)
 
 static void *race_reader(void *arg)
 {
-	struct race *race = arg;
-	uint32_t half[PAGE / 8], seen[2 * RACE_PAGES] = {0};
+	struct cache_race *race = arg;
+	uint32_t seen[2 * RACE_PAGES] = {0};
 
-	while (!atomic_load(&race->ends)) {
-		for (unsigned p = 0; p < 2 * RACE_PAGES; p++) {
-			uint32_t complete = atomic_load(&race->last[p % 2]);
-
-			if (cw_read(&race->w, &race->h, half, PAGE / 2, p * PAGE / 2) != PAGE / 2)
-				abort();
-			for (unsigned i = 0; i < PAGE / 8; i++)
-				if (half[i] < complete || half[i] < seen[p])
-					abort();
-			seen[p] = half[0] < half[PAGE / 8 - 1] ? half[0] : half[PAGE / 8 - 1];
-		}
-	}
+	while (!atomic_load(&race->ends))
+		for (unsigned p = 0; p < 2 * RACE_PAGES; p++)
+			race_read(race, &race->h, p % 2, PAGE / 2, p * PAGE / 2, &seen[p]);
 	return NULL;
 }
 
 static void *race_syncer(void *arg)
 {
-	struct race *race = arg;
+	struct cache_race *race = arg;
 
 	while (!atomic_load(&race->ends))
 		if (ls_fsync(race->w.ls, race->h.file, true))
@@ -277,7 +254,7 @@ static void *race_syncer(void *arg)
 
 static void *race_appender(void *arg)
 {
-	struct race *race = arg;
+	struct cache_race *race = arg;
 	struct cw_handle h = cw_open(&race->w, "log", O_RDWR);
 	uint64_t n, back, size;
 
@@ -297,7 +274,7 @@ static void threads_at_once_read_what_is_there(void **state)
 {
 	void *(*const mains[])(void *) = {race_writer, race_writer, race_reader, race_syncer,
 					  race_appender};
-	static struct race race;
+	static struct cache_race race;
 	pthread_t threads[5];
 	uint32_t page[PAGE / 4];
 	struct cw_handle log;

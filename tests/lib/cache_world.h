@@ -178,6 +178,24 @@ static inline uint64_t cw_calls(struct cache_world *w)
 	return atomic_load(&w->plan.calls);
 }
 
+/* The nth call below from now on fails, or all from it on. */
+static inline void cw_fail(struct cache_world *w, int error, unsigned nth, bool to_the_end)
+{
+	atomic_store(&w->plan.error, error);
+	atomic_store(&w->plan.to_the_end, to_the_end);
+	atomic_store(&w->plan.first, cw_calls(w) + nth);
+}
+
+/* No more; whether one did. */
+static inline bool cw_fail_end(struct cache_world *w)
+{
+	bool failed = cw_calls(w) >= atomic_load(&w->plan.first);
+
+	atomic_store(&w->plan.first, 0);
+	atomic_store(&w->plan.to_the_end, false);
+	return failed;
+}
+
 /* How many pages of name are read without a call below. */
 static inline unsigned cw_pages(struct cache_world *w, struct cw_handle *h, unsigned npages)
 {
@@ -185,15 +203,10 @@ static inline unsigned cw_pages(struct cache_world *w, struct cw_handle *h, unsi
 	char page[PAGE];
 
 	for (unsigned i = 0; i < npages; i++) {
-		uint64_t before = cw_calls(w);
-
 		/* one that fails is one that is not there, and changes nothing */
-		atomic_store(&w->plan.error, -EIO);
-		atomic_store(&w->plan.first, before + 1);
-		atomic_store(&w->plan.to_the_end, true);
+		cw_fail(w, -EIO, 1, true);
 		there += cw_read(w, h, page, PAGE, (uint64_t)i * PAGE) == PAGE;
-		atomic_store(&w->plan.first, 0);
-		atomic_store(&w->plan.to_the_end, false);
+		cw_fail_end(w);
 	}
 	return there;
 }

@@ -83,7 +83,8 @@ static inline void wb_pause(void)
 /* From now on each call below fails; 0: none. */
 static inline void wb_fail_all(struct cache_world *w, int error)
 {
-	atomic_store(&w->plan.error, error);
-	atomic_store(&w->plan.to_the_end, error != 0);
-	atomic_store(&w->plan.first, error ? atomic_load(&w->plan.calls) + 1 : 0);
+	if (error)
+		cw_fail(w, error, 1, true);
+	else
+		cw_fail_end(w);
 }
