@@ -15,6 +15,7 @@
 #include "danaus/base/cleanup.h"
 #include "danaus/base/fd.h"
 #include "danaus/base/log.h"
+#include "danaus/base/path.h"
 #include "danaus/proto/mount_table.h"
 #include "hooks/attach_mounts.h"
 #include "oci/hook_log.h"
@@ -23,7 +24,6 @@
 #include "oci/document.h"
 #include "oci/edit.h"
 #include "oci/rundir.h"
-#include "oci/source.h"
 #include "oci/state.h"
 
 #define ANSWER_EXTRA_S	30 /* on top of the storage's own timeout */

@@ -9,8 +9,8 @@
 
 #include "danaus/base/cleanup.h"
 #include "danaus/base/parse.h"
+#include "danaus/base/path.h"
 #include "oci/config.h"
-#include "oci/source.h"
 #include "oci/state.h"
 
 static int bad(struct err *err, const char *name, const char *value, const char *remedy)
@@ -54,11 +54,6 @@ static int parse_cache(struct annotations *a, const char *name, const char *valu
 	return 0;
 }
 
-static int no_leaf_check(void *arg, const struct source_leaf *leaf, struct err *err)
-{
-	return 0;
-}
-
 /* One ",OPTION" of a mount. */
 static int mount_option(struct annotated_mount *mount, const char *option)
 {
@@ -83,8 +78,8 @@ static int parse_mount(struct annotations *a, const char *name, const char *valu
 {
 	CLEANUP_FREE char *copy = strdup(value);
 	struct annotated_mount *mount;
-	char *source, *options;
-	size_t len;
+	char *source, *options = NULL;
+	const char *end;
 	int r;
 
 	if (!copy)
@@ -103,10 +98,14 @@ static int parse_mount(struct annotations *a, const char *name, const char *valu
 		    err, name, value,
 		    "the target must be an absolute path below /, without \"..\" and shorter "
 		    "than 256 bytes");
-	len = source_length(source);
-	options = source[len] ? source + len + 1 : NULL;
-	source[len] = '\0';
 	mount = &a->mount[a->nmounts++];
+	r = source_parse(source, &mount->parsed, &end, err);
+	if (r < 0)
+		return err_prefix(err, r, "annotation %s", name);
+	if (*end) {
+		options = source + (end - source) + 1;
+		options[-1] = '\0';
+	}
 	mount->annotation = strdup(name);
 	mount->target = strdup(copy);
 	mount->source = strdup(source);
@@ -121,8 +120,7 @@ static int parse_mount(struct annotations *a, const char *name, const char *valu
 		if (r < 0)
 			return r;
 	}
-	r = source_walk(source, no_leaf_check, NULL, err);
-	return r < 0 ? err_prefix(err, r, "annotation %s", name) : 0;
+	return 0;
 }
 
 /* A name that ends in '.' takes any suffix. */
@@ -225,6 +223,7 @@ void annotations_done(struct annotations *a)
 		free(a->mount[i].annotation);
 		free(a->mount[i].target);
 		free(a->mount[i].source);
+		source_free(a->mount[i].parsed);
 		free(a->mount[i].ceph_id);
 	}
 	free(a->pool);

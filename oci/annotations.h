@@ -8,13 +8,15 @@
 
 #include "danaus/base/err.h"
 #include "danaus/proto/mount_table.h"
+#include "danaus/proto/source.h"
 
 #define POOL_NAME_MAX 129 /* with its NUL; a container's id is 64 */
 
 struct annotated_mount {
-	char *annotation;   /* its full name, for messages */
-	char *target;	    /* absolute, normalized, not "/" */
-	char *source;	    /* a spec whose grammar has been checked */
+	char *annotation; /* its full name, for messages */
+	char *target;	  /* absolute, normalized, not "/" */
+	char *source;	  /* its text, without the mount's options */
+	struct source *parsed;
 	char *ceph_id;	    /* ",id=NAME"; NULL: the configured default */
 	unsigned timeout_s; /* ",timeout=S"; 0: the configured default */
 	bool ro;

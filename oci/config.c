@@ -11,8 +11,8 @@
 
 #include "danaus/base/cleanup.h"
 #include "danaus/base/fd.h"
+#include "danaus/base/path.h"
 #include "oci/document.h"
-#include "oci/source.h"
 #include "oci/state.h"
 
 #define DEFAULT_TIMEOUT_S 90

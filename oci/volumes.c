@@ -12,10 +12,10 @@
 
 #include "danaus/base/cleanup.h"
 #include "danaus/base/log.h"
+#include "danaus/base/path.h"
 #include "danaus/proto/guest.h"
 #include "oci/document.h"
 #include "oci/rootfs.h"
-#include "oci/source.h"
 
 /* Left alone: the kernel's own file systems and the engine's run-time files. */
 static const char *const left_alone[] = {"/proc", "/sys", "/dev", "/run", "/var/run", GUEST_DIR};
@@ -191,23 +191,28 @@ static int take_binds(const struct volumes_context *c, const json_t *mounts, jso
 	return 0;
 }
 
-struct leaf_check {
+struct source_check {
 	const struct volumes_context *context;
 	const struct annotated_mount *mount;
 	struct config_ceph *ceph;
 };
 
-static int check_leaf(void *arg, const struct source_leaf *leaf, struct err *err)
+/* What source and the sources in it name: may the container have it? */
+static int check_source(const struct source_check *check, const struct source *source,
+			struct err *err)
 {
-	const struct leaf_check *check = arg;
 	const struct volumes_context *c = check->context;
 	struct config_ceph ceph;
 	struct stat st;
+	int r = 0;
 
-	if (leaf->ceph) {
-		int r =
-		    config_ceph(c->config, check->mount->ceph_id, c->pool, leaf->path, &ceph, err);
-
+	for (unsigned i = 0; !r && i < source->nlower; i++)
+		r = check_source(check, source->lower[i], err);
+	if (r < 0 || !source->path)
+		return r;
+	if (source->kind == SOURCE_CEPH) {
+		r = config_ceph(c->config, check->mount->ceph_id, c->pool, source->path, &ceph,
+				err);
 		if (r < 0)
 			return r;
 		if (check->ceph->name && strcmp(check->ceph->name, ceph.name) != 0)
@@ -217,15 +222,15 @@ static int check_leaf(void *arg, const struct source_leaf *leaf, struct err *err
 		*check->ceph = ceph;
 		return 0;
 	}
-	CLEANUP_FREE char *real = realpath(leaf->path, NULL);
+	CLEANUP_FREE char *real = realpath(source->path, NULL);
 	if (!real || stat(real, &st) < 0)
-		return err_set(err, -errno, "local:%s: %s; create the directory", leaf->path,
+		return err_set(err, -errno, "local:%s: %s; create the directory", source->path,
 			       strerror(errno));
 	if (!S_ISDIR(st.st_mode))
-		return err_set(err, -ENOTDIR, "local:%s is not a directory", leaf->path);
-	if (strcmp(real, leaf->path) != 0)
+		return err_set(err, -ENOTDIR, "local:%s is not a directory", source->path);
+	if (strcmp(real, source->path) != 0)
 		return err_set(err, -ELOOP, "local:%s goes through a symbolic link: name local:%s",
-			       leaf->path, real);
+			       source->path, real);
 	if (!config_allows_local(c->config, c->trusted, real))
 		return err_set(err, -EACCES,
 			       "local:%s is not granted: add the directory to \"local_sources\" "
@@ -266,8 +271,8 @@ static int take_annotated(const struct volumes_context *c, const json_t *mounts,
 					       "remove one of them",
 					       m->annotation, m->target);
 		}
-		r = source_walk(m->source, check_leaf,
-				&(struct leaf_check){.context = c, .mount = m, .ceph = ceph}, err);
+		r = check_source(&(struct source_check){.context = c, .mount = m, .ceph = ceph},
+				 m->parsed, err);
 		if (!r)
 			r = add(volumes, m->target, m->source, m->ro, json_array(), true, err);
 		if (r < 0)

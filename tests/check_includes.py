@@ -19,7 +19,7 @@ ALLOWED = {
     "danaus/fuse": ["danaus/base", "danaus/proto", "danaus/server", "danaus/service"],
     "danaus/ctl": ["danaus/base", "danaus/proto", "cgroups", "oci"],
     "preload": ["danaus/base", "danaus/proto", "danaus/shm/channel.h"],
-    "oci": ["danaus/base", "danaus/proto/guest.h", "danaus/proto/mount_table.h"],
+    "oci": ["danaus/base", "danaus/proto/guest.h", "danaus/proto/mount_table.h", "danaus/proto/source.h"],
     "cgroups": ["danaus/base"],
     "hooks": ["danaus/base", "danaus/proto", "oci", "cgroups"],
     "shim": ["danaus/base", "oci", "cgroups"],

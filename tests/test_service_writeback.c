@@ -464,9 +464,9 @@ static void it_is_for_this_hosts_storage_alone(void **state)
 			assert_non_null(strstr(err.text, "position"));
 	}
 	/* not over Ceph, whose clients do it themselves */
-	static const struct stack_source ceph = {.name = "ceph", .path = "/", .writeback = true};
-	static const struct stack_source cache = {
-	    .name = "cache", .nlower = 1, .lower = {(struct stack_source *)&ceph}};
+	static const struct source ceph = {.kind = SOURCE_CEPH, .path = "/", .writeback = true};
+	static const struct source cache = {
+	    .kind = SOURCE_CACHE, .nlower = 1, .lower = {(struct source *)&ceph}};
 	struct libservice *lower, *ls;
 	struct stack_limits limits = {0};
 	struct err err = {""};

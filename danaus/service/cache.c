@@ -553,16 +553,16 @@ static const struct libservice_ops cache_ops = {
     .host_fd = cache_host_fd,
 };
 
-static bool only_local(const struct stack_source *source)
+static bool only_local(const struct source *source)
 {
-	bool local = !source->path || !strcmp(source->name, "local");
+	bool local = source->kind != SOURCE_CEPH;
 
 	for (unsigned i = 0; i < source->nlower; i++)
 		local = local && only_local(source->lower[i]);
 	return local;
 }
 
-int cache_open(const struct stack_source *source, const struct stack_limits *limits,
+int cache_open(const struct source *source, const struct stack_limits *limits,
 	       struct libservice **lower, struct libservice **ret, struct err *err)
 {
 	CLEANUP_FREE struct cache *cache = calloc(1, sizeof(*cache));

@@ -19,8 +19,8 @@
  * CACHE_CHECK_NS, each time by comparing size, mtime, ctime and btime. */
 #pragma once
 
+#include "danaus/proto/source.h"
 #include "danaus/service/libservice.h"
-#include "danaus/service/stack.h"
 
 #define CACHE_CHECK_NS	1000000000u
 #define CACHE_BYTES_MIN (1u << 20)
@@ -47,10 +47,9 @@ struct cache_counts {
 };
 void cache_store_count(struct cache_store *store, struct cache_counts *ret);
 
-/* What stack.c calls. source is the cache's own line of the spec, with its one nested source, which
- * lower was made of. limits->caches: the pool's store; NULL: one of its own, of
- * limits->cache_bytes. On success lower belongs to *ret, or was freed because the same source has a
- * cache already. -EBUSY when one of its writable directories is part of another cache's, or the
- * other way round. */
-int cache_open(const struct stack_source *source, const struct stack_limits *limits,
+/* What stack.c calls. source is the cache's own, with its one nested source, which lower[0] was
+ * made of. limits->caches: the pool's store; NULL: one of its own, of limits->cache_bytes. On
+ * success lower belongs to *ret, or was freed because the same source has a cache already. -EBUSY
+ * when one of its writable directories is part of another cache's, or the other way round. */
+int cache_open(const struct source *source, const struct stack_limits *limits,
 	       struct libservice **lower, struct libservice **ret, struct err *err);

@@ -25,7 +25,7 @@
 #define CACHE_PAGE	   4096u
 #define CACHE_PAGE_BUCKETS (1u << 18)
 #define CACHE_NODE_BUCKETS 1024u
-#define CACHE_LEAVES_MAX   STACK_LOWER_MAX
+#define CACHE_LEAVES_MAX   SOURCE_LOWER_MAX
 #define CACHE_FILL_PAGES   32u /* in one call of the layer below */
 #define CACHE_AHEAD_PAGES  4u  /* the least that is read ahead */
 
@@ -229,7 +229,7 @@ void cache_core_drop(struct cache_core *core);
 /* Sets view->core: the cache of what source names and lower was made of. On success lower is its
  * own from here on, or freed. -EBUSY (err says whose), -E2BIG for more than CACHE_LEAVES_MAX
  * directories, -ENOMEM, what starting the flusher gave. */
-int cache_share(struct cache_store *store, const struct stack_source *source,
+int cache_share(struct cache_store *store, const struct source *source,
 		const struct stack_limits *limits, struct libservice *lower, struct cache *view,
 		struct err *err);
 /* With its last volume the core goes: what is dirty goes below, or is lost. So does its store, if

@@ -21,23 +21,23 @@ DEFINE_CLEANUP(core, struct cache_core *, core_free)
 
 /* What two volumes must have in common to be on one cache. Whether a volume is read-only is its
  * own; what the layers below do with their own sources is not. */
-static void print_source(FILE *out, const struct stack_source *source, bool top)
+static void print_source(FILE *out, const struct source *source, bool top)
 {
-	fprintf(out, "%s:%s", source->name, source->path ? source->path : "");
+	fprintf(out, "%s:", source_kind_name(source->kind));
+	if (source->path)
+		fprintf(out, "%s:%s", source->fs ? source->fs : "", source->path);
 	for (unsigned i = 0; i < source->nlower; i++) {
 		fputc('[', out);
 		print_source(out, source->lower[i], false);
 		fputc(']', out);
 	}
-	for (unsigned i = 0; i < source->noptions; i++)
-		fprintf(out, "\n%s=%s", source->options[i].key, source->options[i].value);
 	if (source->ro && !top)
 		fputs("\nro", out);
 	if (source->writeback)
 		fputs("\nwriteback", out);
 }
 
-static int key_of(const struct stack_source *lower, const struct stack_limits *limits, char **ret)
+static int key_of(const struct source *lower, const struct stack_limits *limits, char **ret)
 {
 	char *text = NULL;
 	size_t len;
@@ -58,9 +58,9 @@ static int key_of(const struct stack_source *lower, const struct stack_limits *l
 	return 0;
 }
 
-static int add_leaves(struct cache_core *core, const struct stack_source *source, bool writable)
+static int add_leaves(struct cache_core *core, const struct source *source, bool writable)
 {
-	bool one_is_written = !strcmp(source->name, "union");
+	bool one_is_written = source->kind == SOURCE_UNION;
 	int r = 0;
 
 	if (source->path) {
@@ -68,7 +68,8 @@ static int add_leaves(struct cache_core *core, const struct stack_source *source
 
 		if (core->nleaves == CACHE_LEAVES_MAX)
 			return -E2BIG;
-		if (asprintf(&leaf->text, "%s:%s", source->name, source->path) < 0)
+		if (asprintf(&leaf->text, "%s:%s%s%s", source_kind_name(source->kind),
+			     source->fs ? source->fs : "", source->fs ? ":" : "", source->path) < 0)
 			return -ENOMEM;
 		leaf->writable = writable;
 		core->nleaves++;
@@ -145,7 +146,7 @@ static int join(struct cache_store *store, struct cache_core *made, struct libse
 	return 0;
 }
 
-int cache_share(struct cache_store *store, const struct stack_source *source,
+int cache_share(struct cache_store *store, const struct source *source,
 		const struct stack_limits *limits, struct libservice *lower, struct cache *view,
 		struct err *err)
 {

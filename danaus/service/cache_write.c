@@ -19,12 +19,12 @@
 #define SIZE_MAX_BYTES (1ull << 43)
 
 /* The caller's buffers, and how far they are used. */
-struct source {
+struct buffers {
 	const struct iovec *iov;
 	size_t skip; /* of iov[0] */
 };
 
-static void source_get(struct source *from, char *to, size_t len)
+static void buffers_get(struct buffers *from, char *to, size_t len)
 {
 	while (len) {
 		size_t have = from->iov->iov_len - from->skip, n = have < len ? have : len;
@@ -146,7 +146,7 @@ static void wrote(struct cinode *inode, uint64_t end)
 
 /* Behind what the page has, where nobody looks yet. False: it cannot be done so. */
 static bool add_to_page(struct cache_core *core, struct cinode *inode, uint64_t offset, size_t len,
-			struct source *from)
+			struct buffers *from)
 {
 	struct cache_store *store = core->store;
 	size_t within = offset % CACHE_PAGE, has;
@@ -165,7 +165,7 @@ static bool add_to_page(struct cache_core *core, struct cinode *inode, uint64_t 
 	if (!page)
 		return false;
 	memset(page->data + has, 0, within - has);
-	source_get(from, page->data + within, len);
+	buffers_get(from, page->data + within, len);
 	atomic_store_explicit(&page->len, within + len, memory_order_release);
 	pthread_mutex_lock(&store->lock);
 	cache_pages_dirty(store, page);
@@ -178,7 +178,7 @@ static bool add_to_page(struct cache_core *core, struct cinode *inode, uint64_t 
 /* Fills page, which nobody finds yet, for the part of [offset, end) that is in it. */
 static ssize_t make_page(struct cache_core *core, struct ls_file *file, uint64_t index,
 			 uint64_t offset, uint64_t end, struct cache_page *page,
-			 struct source *from)
+			 struct buffers *from)
 {
 	uint64_t begin = index * CACHE_PAGE, size = file->node->inode->stamp.size;
 	size_t first = offset > begin ? offset - begin : 0,
@@ -195,12 +195,12 @@ static ssize_t make_page(struct cache_core *core, struct ls_file *file, uint64_t
 		if (first > valid)
 			memset(page->data + valid, 0, first - valid);
 	}
-	source_get(from, page->data + first, last - first);
+	buffers_get(from, page->data + first, last - first);
 	return last > valid ? last : valid;
 }
 
 /* Some of [offset, offset + len): how much, or an error. */
-static ssize_t write_piece(struct cache_core *core, struct ls_file *file, struct source *from,
+static ssize_t write_piece(struct cache_core *core, struct ls_file *file, struct buffers *from,
 			   uint64_t offset, uint64_t len)
 {
 	struct cache_store *store = core->store;
@@ -260,7 +260,7 @@ static ssize_t write_back(struct cache_core *core, struct ls_file *file, const s
 {
 	struct cinode *inode = file->node->inode;
 	const struct timespec pause = {.tv_nsec = 1000000};
-	struct source from = {.iov = iov};
+	struct buffers from = {.iov = iov};
 	uint64_t done = 0;
 	ssize_t r = 0;
 

@@ -429,30 +429,6 @@ void cephls_op_free(struct libservice *ls)
 }
 
 /* "[FS:]/dir", the directory without "." and ".." components: it is a tenant's confinement. */
-static int parse(struct ceph *fs, const char *spec, struct err *err)
-{
-	const char *dir = spec[0] == '/' ? spec : strchr(spec, ':');
-
-	if (dir && *dir == ':') {
-		if (dir == spec)
-			return err_set(err, -EINVAL, "ceph: the file system's name is missing");
-		fs->fs = strndup(spec, dir - spec);
-		if (!fs->fs)
-			return -ENOMEM;
-		dir++;
-	}
-	if (!dir || dir[0] != '/')
-		return err_set(err, -EINVAL, "ceph: \"%s\" is not /dir or FS:/dir", spec);
-	for (const char *p = dir; p; p = strchr(p + 1, '/')) {
-		size_t n = strcspn(p + 1, "/");
-
-		if ((n == 1 && p[1] == '.') || (n == 2 && p[1] == '.' && p[2] == '.'))
-			return err_set(err, -EINVAL, "ceph: \"%s\" has . or .. in it", dir);
-	}
-	fs->dir = strdup(dir);
-	return fs->dir ? 0 : -ENOMEM;
-}
-
 static int copy(const char *from, char **to)
 {
 	*to = from ? strdup(from) : NULL;
@@ -475,11 +451,11 @@ static int open_root(struct ceph *fs, struct err *err)
 	return r < 0 ? explain(fs, r, err) : 0;
 }
 
-int ceph_new(const char *spec, const struct stack_limits *limits, struct libservice **ret,
-	     struct err *err)
+int ceph_new(const char *name, const char *dir, const struct stack_limits *limits,
+	     struct libservice **ret, struct err *err)
 {
 	struct ceph *fs;
-	int r;
+	int r = 0;
 
 	if (!limits->ceph_conf || !limits->ceph_id)
 		return err_set(err, -EACCES,
@@ -497,9 +473,9 @@ int ceph_new(const char *spec, const struct stack_limits *limits, struct libserv
 	pthread_cond_init(&fs->watch_end, NULL);
 	for (unsigned i = 0; i < CEPH_BUCKETS; i++)
 		pthread_mutex_init(&fs->bucket[i].lock, NULL);
-	r = parse(fs, spec, err);
-	if (!r && (copy(limits->ceph_conf, &fs->conf) || copy(limits->ceph_keyring, &fs->keyring) ||
-		   copy(limits->ceph_id, &fs->id) || copy(limits->session, &fs->session)))
+	if (copy(name, &fs->fs) || copy(dir, &fs->dir) || copy(limits->ceph_conf, &fs->conf) ||
+	    copy(limits->ceph_keyring, &fs->keyring) || copy(limits->ceph_id, &fs->id) ||
+	    copy(limits->session, &fs->session))
 		r = -ENOMEM;
 	if (!r && !(fs->root_perms = ceph_userperm_new(0, 0, 0, NULL)))
 		r = -ENOMEM;

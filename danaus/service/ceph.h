@@ -16,7 +16,8 @@
 
 #define CEPH_TIMEOUT_DEFAULT_S 90
 
-/* spec is "[FS:]/dir"; the identity comes from limits. -EACCES when none is granted, -ETIMEDOUT
- * when the cluster does not answer, -ENOENT without the file system or directory. */
-int ceph_new(const char *spec, const struct stack_limits *limits, struct libservice **ret,
-	     struct err *err);
+/* dir of the file system called name (NULL: the cluster's default); the identity comes from limits.
+ * -EACCES when none is granted, -ETIMEDOUT when the cluster does not answer, -ENOENT without the
+ * file system or directory. */
+int ceph_new(const char *name, const char *dir, const struct stack_limits *limits,
+	     struct libservice **ret, struct err *err);

@@ -256,8 +256,9 @@ struct stack_limits {
 	const char *session;
 };
 
-/* Builds a stack from its spec, see stack.h. On a mistake, err names the position in spec. The
- * result is freed with ls_free(), lower layers included. limits may be NULL: nothing granted. */
+/* Builds a stack from its source (danaus/proto/source.h). On a mistake, err names the position in
+ * spec. The result is freed with ls_free(), lower layers included. limits may be NULL: nothing
+ * granted. */
 int stack_open(const char *spec, const struct stack_limits *limits, struct libservice **ret,
 	       struct err *err);
 

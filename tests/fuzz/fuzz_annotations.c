@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The annotations of a container: an input is lines of KEY=VALUE. */
+/* The annotations of a container: an input is lines of KEY=VALUE. The service understands each
+ * source that is taken. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "danaus/base/path.h"
 #include "oci/annotations.h"
-#include "oci/source.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -14,6 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *text = strndup((const char *)data, size), *rest = text, *line;
 	json_t *object = json_pack("{s:s}", "danaus", "on");
 	struct annotations a;
+	struct source *source;
 	struct err err = {0};
 	int r;
 
@@ -31,6 +33,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned i = 0; !r && i < a.nmounts; i++) {
 		if (path_check(a.mount[i].target, MOUNT_PATH_MAX) < 0 || !a.mount[i].target[1])
 			abort();
+		source = NULL;
+		if (source_parse(a.mount[i].source, &source, NULL, &err) < 0)
+			abort();
+		source_free(source);
 	}
 	annotations_done(&a);
 	json_decref(object);

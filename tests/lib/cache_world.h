@@ -21,13 +21,13 @@ struct cache_world {
 	unsigned fds;
 };
 
-static const struct stack_source source_of_local = {.name = "local", .path = "/"};
-static const struct stack_source source_of_cache = {
-    .name = "cache", .nlower = 1, .lower = {(struct stack_source *)&source_of_local}};
+static const struct source source_of_local = {.kind = SOURCE_LOCAL, .path = "/"};
+static const struct source source_of_cache = {
+    .kind = SOURCE_CACHE, .nlower = 1, .lower = {(struct source *)&source_of_local}};
 
 /* In a new directory in base. */
-static inline void cw_start_on(struct cache_world *w, const char *base,
-			       const struct stack_source *source, uint64_t budget)
+static inline void cw_start_on(struct cache_world *w, const char *base, const struct source *source,
+			       uint64_t budget)
 {
 	struct stack_limits limits = {0};
 	struct err err = {""};

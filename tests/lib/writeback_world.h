@@ -7,10 +7,10 @@
 
 #define NEVER (UINT64_MAX / 4)
 
-static const struct stack_source source_written_back = {
-    .name = "local", .path = "/", .writeback = true};
-static const struct stack_source source_of_writeback = {
-    .name = "cache", .nlower = 1, .lower = {(struct stack_source *)&source_written_back}};
+static const struct source source_written_back = {
+    .kind = SOURCE_LOCAL, .path = "/", .writeback = true};
+static const struct source source_of_writeback = {
+    .kind = SOURCE_CACHE, .nlower = 1, .lower = {(struct source *)&source_written_back}};
 
 static inline void wb_start_on(struct cache_world *w, const char *base, uint64_t budget)
 {
