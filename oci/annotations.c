@@ -74,6 +74,21 @@ static int mount_option(struct annotated_mount *mount, const char *option)
 	return 0;
 }
 
+/* podman before 4.4 splits its --annotation at commas: a semicolon stands for one, two for one that
+ * is meant. */
+static void semicolons(char *text)
+{
+	char *out = text;
+
+	for (; *text; text++) {
+		bool meant = text[0] == ';' && text[1] == ';';
+
+		*out++ = *text == ';' && !meant ? ',' : *text;
+		text += meant;
+	}
+	*out = '\0';
+}
+
 static int parse_mount(struct annotations *a, const char *name, const char *value, struct err *err)
 {
 	CLEANUP_FREE char *copy = strdup(value);
@@ -84,9 +99,7 @@ static int parse_mount(struct annotations *a, const char *name, const char *valu
 
 	if (!copy)
 		return -ENOMEM;
-	/* podman before 4.4 splits its --annotation at commas. */
-	for (char *p = copy; *p; p++)
-		*p = *p == ';' ? ',' : *p;
+	semicolons(copy);
 	if (a->nmounts == MOUNT_TABLE_MAX)
 		return bad(err, name, value, "a container has at most 64 of these");
 	source = strchr(copy, '=');
@@ -132,7 +145,7 @@ static const struct annotation {
     {"danaus", parse_on, "off",
      "on: with nothing else, serve every directory volume of the container"},
     {"danaus.mount", parse_mount, "none",
-     "TARGET=SOURCE[,ro][,id=NAME][,timeout=SECONDS]: serve SOURCE at TARGET; ';' for ',' is fine"},
+     "TARGET=SOURCE[;ro][;id=NAME][;timeout=SECONDS]: serve SOURCE at TARGET; ';' or ','"},
     {"danaus.mount.", parse_mount, "none", "the same, for several mounts: danaus.mount.NAME"},
     {"danaus.pool", parse_pool, "the container", "share one service among containers"},
     {"danaus.cpus", parse_cpus, "the container's cpuset", "CPUs of the service"},

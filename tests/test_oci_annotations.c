@@ -128,6 +128,35 @@ static void mistakes_name_the_annotation(void **state)
 	}
 }
 
+static void a_semicolon_is_a_comma_and_two_are_one_semicolon(void **state)
+{
+	static const struct {
+		const char *value, *target, *source;
+		bool ro;
+	} rows[] = {
+	    {"/a=union:[local:/x;rw][local:/y;ro];ro", "/a", "union:[local:/x,rw][local:/y,ro]",
+	     true},
+	    {"/a=local:/x\\;y;ro", "/a", "local:/x\\,y", true},
+	    {"/a=local:/x;;y", "/a", "local:/x;y", false},
+	    {"/a;;b=local:/x;;;;;ro", "/a;b", "local:/x;;", true},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct annotations a;
+		struct err err = {0};
+		json_t *object =
+		    json_pack("{s:s, s:s}", "danaus", "on", "danaus.mount", rows[i].value);
+
+		if (annotations_parse(object, &a, &err) < 0)
+			fail_msg("%s: %s", rows[i].value, err.text);
+		assert_string_equal(a.mount[0].target, rows[i].target);
+		assert_string_equal(a.mount[0].source, rows[i].source);
+		assert_int_equal(a.mount[0].ro, rows[i].ro);
+		annotations_done(&a);
+		json_decref(object);
+	}
+}
+
 static void wrong_switch_and_types_are_errors(void **state)
 {
 	struct annotations a;
@@ -181,6 +210,7 @@ int main(void)
 	    cmocka_unit_test(without_on_nothing_is_looked_at),
 	    cmocka_unit_test(all_values_are_read),
 	    cmocka_unit_test(mistakes_name_the_annotation),
+	    cmocka_unit_test(a_semicolon_is_a_comma_and_two_are_one_semicolon),
 	    cmocka_unit_test(wrong_switch_and_types_are_errors),
 	    cmocka_unit_test(mounts_have_a_limit),
 	    cmocka_unit_test(every_annotation_has_help),

@@ -80,6 +80,8 @@ for name in a,ro 'b[c]' 'd\,e' 'f;g' 'h i'; do # no options, and no brackets
 done
 run --annotation "danaus.mount=/data=local:$CASE_DIR/a\\;ro;rw" $IMAGE_SMALL sh -c 'echo m > /data/f'
 eq "a comma in danaus.mount" "$(cat "$CASE_DIR/a,ro/f")" m
+run --annotation "danaus.mount=/data=local:$CASE_DIR/f;;g;rw" $IMAGE_SMALL sh -c 'echo m > /data/f'
+eq "a semicolon in danaus.mount" "$(cat "$CASE_DIR/f;g/f")" m
 
 echo single > "$CASE_DIR/file"
 has "a single file is left alone" "$(run -v "$CASE_DIR/file:/etc/single" -v "$b:/data" $IMAGE_FULL \
