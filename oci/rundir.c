@@ -177,15 +177,22 @@ int rundir_started(const char *dir, pid_t pid, struct err *err)
 	return r < 0 ? err_prefix(err, r, "%s/pid", dir) : 0;
 }
 
+/* Its first process may come yet. */
+static bool is_new(int dir)
+{
+	struct stat st;
+
+	return fstat(dir, &st) == 0 && time(NULL) - st.st_mtime < UNSTARTED_MAX_S;
+}
+
 static bool in_use(int dir)
 {
 	CLEANUP_FREE char *text = NULL;
 	unsigned long long start, now;
-	struct stat st;
 	int pid, r;
 
 	if (fd_read_file_at(dir, "pid", 64, &text, NULL) < 0)
-		return fstat(dir, &st) == 0 && time(NULL) - st.st_ctime < UNSTARTED_MAX_S;
+		return is_new(dir);
 	if (sscanf(text, "%d %llu", &pid, &start) != 2 || !start)
 		return false;
 	r = start_time(pid, &now);
@@ -262,6 +269,29 @@ int rundir_restore(const char *dir, const json_t *spec, const char *bundle, stru
 	return r < 0 ? err_prefix(err, r, "cannot restore %s", to) : 0;
 }
 
+/* What a runtime left that refused its container before the first hook. The others, of which a
+ * process has to be looked at, have rundir_sweep(). With containers locked. */
+static void remove_unstarted(int containers)
+{
+	int copy = fcntl(containers, F_DUPFD_CLOEXEC, 0);
+	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *entry;
+
+	if (!dir)
+		fd_close(copy);
+	while (dir && (entry = readdir(dir))) {
+		CLEANUP_FD int fd = id_check(entry->d_name, ID_MAX) < 0
+					? -1
+					: openat(containers, entry->d_name,
+						 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+		if (fd >= 0 && faccessat(fd, "pid", F_OK, 0) < 0 && errno == ENOENT && !is_new(fd))
+			remove_at(containers, entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+}
+
 int rundir_make(const json_t *spec, const char *original, size_t len, struct err *err)
 {
 	static const char *const bound[] = {"init", "libdanaus.so"};
@@ -278,6 +308,7 @@ int rundir_make(const json_t *spec, const char *original, size_t len, struct err
 	CLEANUP_FD int old = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (old >= 0 && faccessat(old, "pid", F_OK, 0) == 0 && in_use(old))
 		return err_set(err, -EEXIST, "container %s is running", name);
+	remove_unstarted(parent);
 	r = remove_at(parent, name);
 	if (!r)
 		r = make_dir(parent, name, 0711);

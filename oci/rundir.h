@@ -15,7 +15,8 @@
 
 /* Makes the directory that spec["dir"] names, with spec.json, config.json (original, the config
  * before the edit), guest/ (init, libdanaus.so: empty files to bind on; ld.so.preload) and empty/,
- * in place of an old one. */
+ * in place of an old one. Takes those away that were made two minutes ago and more, and of which
+ * no hook has come: a runtime refused the container. */
 int rundir_make(const json_t *spec, const char *original, size_t len_bytes, struct err *err);
 
 /* Puts the original config.json back into the bundle, once the runtime has read the edited one:

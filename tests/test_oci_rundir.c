@@ -2,6 +2,7 @@
 #include "oci/rundir.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -134,6 +135,35 @@ static void the_sweep_takes_what_has_no_process(void **state)
 	json_decref(in);
 }
 
+/* A runtime that refuses a container before its first hook leaves its directory, and no hook comes.
+ */
+static void the_next_container_takes_what_was_never_started(void **state)
+{
+	const struct timespec old[2] = {{1000, 0}, {1000, 0}};
+	json_t *in = spec(), *next = spec();
+	struct err err = {0};
+	char other[192];
+
+	snprintf(other, sizeof(other), "%s/run/containers/c2", tmp);
+	json_object_set_new(next, "dir", json_string(other));
+	assert_int_equal(rundir_make(in, "{}", 2, &err), 0);
+	assert_int_equal(rundir_make(next, "{}", 2, &err), 0);
+	assert_int_equal(access(dir, F_OK), 0); /* it may come yet */
+	assert_int_equal(rundir_started(other, getpid(), &err), 0);
+	assert_int_equal(utimensat(AT_FDCWD, dir, old, 0), 0);
+	assert_int_equal(utimensat(AT_FDCWD, other, old, 0), 0);
+	snprintf(other, sizeof(other), "%s/run/containers/c3", tmp);
+	json_object_set_new(next, "dir", json_string(other));
+	assert_int_equal(rundir_make(next, "{}", 2, &err), 0);
+	assert_int_equal(access(dir, F_OK), -1);
+	assert_int_equal(rundir_remove(other), 0);
+	snprintf(other, sizeof(other), "%s/run/containers/c2", tmp);
+	assert_int_equal(access(other, F_OK), 0);
+	assert_int_equal(rundir_remove(other), 0);
+	json_decref(in);
+	json_decref(next);
+}
+
 static void the_sweep_leaves_what_was_made_again(void **state)
 {
 	json_t *in = spec();
@@ -207,6 +237,7 @@ int main(void)
 	    cmocka_unit_test(a_directory_is_made_whatever_the_umask),
 	    cmocka_unit_test(making_it_again_replaces_it),
 	    cmocka_unit_test(the_sweep_takes_what_has_no_process),
+	    cmocka_unit_test(the_next_container_takes_what_was_never_started),
 	    cmocka_unit_test(the_sweep_leaves_what_was_made_again),
 	    cmocka_unit_test(the_original_goes_back_into_the_bundle),
 	    cmocka_unit_test(removing_follows_no_symlink),
