@@ -265,7 +265,7 @@ static int read_request(struct container_entry *entry, json_t *request, struct s
 	struct container *container = &entry->container;
 	json_t *ceph = json_object_get(request, "ceph");
 	const char *id, *dir;
-	long long pid, fd_base, light_limit, timeout = 60;
+	long long pid, fd_base, light_limit, timeout = 0;
 	int r = string_of(request, "id", &id, err);
 
 	if (!r)
