@@ -4,6 +4,7 @@
 # volume, prints its output and which door served what. Touches nothing of the machine but its
 # packages, and leaves nothing else behind. As root, on Debian 12; a few minutes.
 set -euo pipefail
+[ $# = 0 ] || { sed -n '2,/^set/{/^# SPDX/d;s/^# //p}' "$0"; echo "usage: sudo integration/demo.sh"; exit 2; }
 SRC=$(cd "$(dirname "$0")/.." && pwd)
 . "$SRC/integration/lib/build.sh"
 [ "$(id -u)" = 0 ] || { echo "integration/demo.sh: needs root: sudo integration/demo.sh" >&2; exit 1; }

@@ -14,7 +14,7 @@ static const struct verb {
      verb_stats},
     {"annotations", "", "what may be asked for a container, and the defaults", verb_annotations},
     {"check", "", "what this machine lacks, and what to do", verb_check},
-    {"configure", "--runtime=NAME [--dry-run] [--remove]",
+    {"configure", "--runtime=NAME [--dry-run] [--remove] [--root=DIR]",
      "podman, containerd or crio: drop-in files", verb_configure},
 };
 
@@ -22,7 +22,7 @@ static void usage(FILE *out)
 {
 	fprintf(out, "usage: danausctl VERB\n");
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		fprintf(out, "  %-11s %-38s %s\n", verbs[i].name, verbs[i].args, verbs[i].help);
+		fprintf(out, "  %-11s %-50s %s\n", verbs[i].name, verbs[i].args, verbs[i].help);
 	fprintf(out, "  --version\n");
 }
 
@@ -46,8 +46,8 @@ int main(int argc, char **argv)
 			continue;
 		if (!wants_help(argc - 1, argv + 1))
 			return verbs[i].run(argc - 1, argv + 1);
-		printf("usage: danausctl %s %s\n  %s\n", verbs[i].name, verbs[i].args,
-		       verbs[i].help);
+		printf("usage: danausctl %s%s%s\n  %s\n", verbs[i].name,
+		       verbs[i].args[0] ? " " : "", verbs[i].args, verbs[i].help);
 		return 0;
 	}
 	if (argc >= 2)
