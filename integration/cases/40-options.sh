@@ -96,9 +96,12 @@ eq "exec after the restart" "$(pod exec again cat /data/runs | wc -l)" 2
 # pause with calls in flight; appending, so that the size says whether it goes on, whenever one looks
 pod exec -d again bash -c 'i=0; while :; do i=$((i+1)); echo $i >> /data/i; done'
 size() { stat -c %s "$b/i"; }
+settled() { local before=$was; was=$(size); [ "$was" = "$before" ]; }
 until_true "the writer" 10 test -s "$b/i"
 for _ in 1 2 3; do
 	pod pause again > /dev/null
+	was=-1
+	until_true "the end of the call in flight" 5 settled
 	was=$(size); sleep 0.3
 	eq "nothing is written while it is paused" "$(size)" "$was"
 	pod unpause again > /dev/null
