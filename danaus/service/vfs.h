@@ -4,8 +4,9 @@
  *
  * The doors call vfs_*(); the vfs calls libservices. One struct vfs per pool. Any worker thread;
  * a call may block. Errors: 0 (or a count) or a negative errno, as the system call of that name
- * documents. Attributes and names are cached for VFS_CACHE_NS for changes made outside of the pool;
- * changes made through the vfs are seen at once (RFC 7530 section 10 describes the contract). */
+ * documents. Attributes and names are cached for VFS_CACHE_NS for changes made outside of the
+ * instance; changes made through it are seen at once (RFC 7530 section 10 describes the contract).
+ */
 #pragma once
 
 #include <errno.h>
