@@ -431,16 +431,17 @@ static void each_open_has_a_number_of_its_own(void **state)
 {
 	struct vfs_counts before, after;
 
+	/* the kernel face, where there is one, has a file of its own open */
+	vfs_count(pool.vfs, &before);
 	assert_int_equal(finish(start(many_descriptors, NULL)), 0);
 	/* And exit gives all of them back. */
-	vfs_count(pool.vfs, &before);
 	for (int i = 0; i < 5000; i++) {
 		vfs_count(pool.vfs, &after);
-		if (!after.files)
+		if (after.files <= before.files)
 			break;
 		usleep(1000);
 	}
-	assert_int_equal(after.files, 0);
+	assert_true(after.files <= before.files);
 }
 
 static int hold_lock(void *arg)
