@@ -245,7 +245,7 @@ static unsigned claim_slot(void)
 	}
 }
 
-static uint32_t own_tid(void)
+uint32_t own_tid(void)
 {
 	if (unlikely(!thread.tid || thread.generation != root.generation)) {
 		thread.tid = (uint32_t)SYS(gettid, 0, 0, 0);

@@ -52,5 +52,8 @@ int socket_request(struct wire_request *request, const char *path, int send_fd,
 /* The head of a request that goes by the socket. */
 void request_init(struct wire_request *request, unsigned op);
 
+/* The calling thread as its own pid namespace names it. */
+uint32_t own_tid(void);
+
 /* Sees to it that descriptor numbers up to the table's limit may be used. */
 void limit_raise(void);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The descriptor table. Any thread, any signal handler; see fdtab.h for the rules. */
 #include "preload/fdtab.h"
+#include "preload/lease.h"
 #include "preload/window.h"
 
 #define FD_LIMIT_MAX (1 << 20)
 #define FILES_MAX    65536u
+#define SERIAL_FIRST (1ull << 32) /* above all of WIRE_ROOT() */
 
 /* An entry: one of these, or FILE | flags | the open file's index. */
 enum { FD_UNKNOWN, FD_NATIVE, FD_PARKED };
@@ -18,6 +20,7 @@ static struct {
 	_Atomic int high;	 /* numbers in use are below */
 	_Atomic uint32_t nlight; /* entries that would mean nothing in another process */
 	_Atomic uint32_t hint;	 /* where a free open file may be */
+	_Atomic uint64_t serial;
 	_Atomic uint32_t moving; /* descriptors are being exchanged under their numbers */
 } tab;
 
@@ -89,6 +92,10 @@ struct ofile *ofile_new(uint32_t handle, uint32_t flags, uint32_t mode)
 		atomic_store_explicit(&file->numbers, 0, memory_order_relaxed);
 		atomic_store_explicit(&file->reads, 0, memory_order_relaxed);
 		atomic_store_explicit(&file->window, NULL, memory_order_relaxed);
+		file->serial =
+		    SERIAL_FIRST + atomic_fetch_add_explicit(&tab.serial, 1, memory_order_relaxed);
+		atomic_store_explicit(&file->lease, 0, memory_order_relaxed);
+		atomic_store_explicit(&file->moved, false, memory_order_relaxed);
 		return file;
 	}
 	return NULL;
@@ -116,17 +123,42 @@ static int close_handle(uint32_t handle)
 	return r;
 }
 
+/* The last reference goes. */
+static void ofile_end(struct ofile *file, const struct window *window)
+{
+	if (window)
+		window_unmap(window);
+	atomic_store_explicit(&tab.hint, ofile_index(file), memory_order_relaxed);
+}
+
+void ofile_drop(struct ofile *file)
+{
+	const struct window *window = atomic_load_explicit(&file->window, memory_order_relaxed);
+
+	atomic_store_explicit(&file->refs, 0, memory_order_release);
+	ofile_end(file, window);
+}
+
 int ofile_put(struct ofile *file)
 {
 	const struct window *window = atomic_load_explicit(&file->window, memory_order_relaxed);
-	uint32_t handle = file->handle, hint;
+	uint32_t handle = file->handle;
 
+	if (atomic_load_explicit(&file->lease, memory_order_relaxed) &&
+	    atomic_load_explicit(&file->refs, memory_order_acquire) == 1) {
+		switch (lease_park(file)) {
+		case LEASE_PARKED:
+			return 0;
+		case LEASE_CLOSED:
+			ofile_drop(file);
+			return 0;
+		case LEASE_NOT_PARKED:
+			break;
+		}
+	}
 	if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
 		return 0;
-	if (window)
-		window_unmap(window);
-	hint = ofile_index(file);
-	atomic_store_explicit(&tab.hint, hint, memory_order_relaxed);
+	ofile_end(file, window);
 	return close_handle(handle);
 }
 
@@ -500,6 +532,7 @@ static int request_fd(struct ofile *file, unsigned op, int *ret_fd)
 
 	request_init(&request, op);
 	request.handle = file->handle;
+	ofile_spoil(file); /* others may hold it from now on */
 	return socket_request(&request, NULL, -1, &reply, ret_fd);
 }
 

@@ -22,6 +22,9 @@ struct ofile {
 	_Atomic uint32_t numbers;
 	_Atomic uint32_t reads; /* at an offset, without a window */
 	const struct window *_Atomic window;
+	uint64_t serial;	/* no other open file of the process has it, nor a volume's root */
+	_Atomic uint32_t lease; /* what it may be opened again by (lease.h); 0: nothing */
+	_Atomic bool moved;	/* its position is, or may be, another one than 0 */
 };
 
 #define FD_PARKED_MAX 16
@@ -58,6 +61,20 @@ struct ofile *ofile_ref(struct ofile *file);
 bool ofile_tryref(struct ofile *file);
 /* The last one closes the handle: what closing said. */
 int ofile_put(struct ofile *file);
+/* One that the service has closed: its place is free. */
+void ofile_drop(struct ofile *file);
+/* Its next close is its end: something about it is not as open(2) gives it. */
+static inline void ofile_spoil(struct ofile *file)
+{
+	if (atomic_load_explicit(&file->lease, memory_order_relaxed))
+		atomic_store_explicit(&file->lease, 0, memory_order_relaxed);
+}
+/* A read or write at the position is about to be. */
+static inline void ofile_moves(struct ofile *file)
+{
+	if (!atomic_load_explicit(&file->moved, memory_order_relaxed))
+		atomic_store_explicit(&file->moved, true, memory_order_relaxed);
+}
 uint32_t ofile_index(const struct ofile *file);
 struct ofile *ofile_at(uint32_t index);
 

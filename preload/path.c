@@ -2,6 +2,8 @@
 /* Path matching, the working directory, and requests on paths. Any thread, any signal handler. */
 #include "preload/path.h"
 
+#include "preload/lease.h"
+
 #define LEAVES_MAX 40
 
 /* root.cwd */
@@ -185,8 +187,34 @@ static bool is_magic_link(const struct target *target)
 	return target->dir && *target->path == '/';
 }
 
+static bool find_lease(const struct target *target, const struct path_args *args)
+{
+	struct lease_key key = lease_key_of(target, args->flags);
+
+	if (!lease_wanted()) {
+		lease_missed();
+		return false;
+	}
+	if (args->op == WIRE_STAT)
+		return lease_find_attr(&key, &args->leased->attr);
+	args->leased->file = lease_find_open(&key);
+	return args->leased->file;
+}
+
+static void keep_lease(const struct target *target, const struct path_args *args, uint64_t clock_ns,
+		       struct call *call)
+{
+	struct lease_key key = lease_key_of(target, args->flags);
+
+	if (args->op == WIRE_STAT)
+		lease_keep_attr(&key, clock_ns, call);
+	else
+		args->leased->open = lease_keep_open(&key, clock_ns, call);
+}
+
 int path_run(struct target *target, const struct path_args *args, struct call *call)
 {
+	uint64_t clock_ns = 0;
 	int r;
 
 	call->slot = NULL;
@@ -201,11 +229,21 @@ int path_run(struct target *target, const struct path_args *args, struct call *c
 			target_done(target);
 			return PATH_KERNEL;
 		}
+		if (args->leased && find_lease(target, args)) {
+			target_done(target);
+			return PATH_LEASED;
+		}
 		r = call_begin(call, args->op);
 		if (r == 0)
 			r = fill(args, target, call);
+		if (r == 0 && args->leased && lease_wanted()) {
+			clock_ns = lease_clock_ns();
+			call_request(call)->size = sizeof(struct lease);
+		}
 		if (r == 0)
 			r = call_run(call);
+		if (r == 0 && args->leased)
+			keep_lease(target, args, clock_ns, call);
 		target_done(target);
 		if (r != -EREMCHG)
 			return r;

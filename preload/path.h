@@ -26,6 +26,12 @@ struct target {
 int target_find(struct target *target);
 void target_done(struct target *target);
 
+struct leased {
+	struct wire_attr attr; /* STAT */
+	struct ofile *file;    /* OPEN: a reference */
+	uint32_t open;	       /* OPEN, when there was a request: the new file's `lease` */
+};
+
 /* The parameters of an operation on one path beside the path. */
 struct path_args {
 	unsigned op;
@@ -34,6 +40,8 @@ struct path_args {
 	const void *data; /* piece 2 */
 	uint32_t data_bytes;
 	const struct wire_attr *set_attr;
+	/* Where to put an answer that needs no request (STAT, OPEN); PATH_LEASED then. */
+	struct leased *leased;
 	bool needs_name; /* changes the directory's entry: a volume's root is the kernel's */
 };
 
@@ -51,9 +59,10 @@ static inline void request_fill(struct wire_request *request, uint32_t handle,
 }
 
 #define PATH_KERNEL 0x40000000 /* no count is that big */
+#define PATH_LEASED 0x40000001
 /* Carries an operation out, following where the walk leads. 0 or -errno as the service said, the
- * reply in *call; PATH_KERNEL: it is the kernel's, by target->dirfd and target->path. call_end()
- * in each case. */
+ * reply in *call; PATH_LEASED: there was none, it is in args->leased; PATH_KERNEL: it is the
+ * kernel's, by target->dirfd and target->path. call_end() in each case. */
 int path_run(struct target *target, const struct path_args *args, struct call *call);
 
 /* The same for two paths (LINK, RENAME). PATH_KERNEL when either is the kernel's, or leads out of

@@ -14,11 +14,22 @@ static bool takes_path(unsigned op)
 	return pieces[op] == WIRE_PIECE_PATH;
 }
 
+/* Operations that leave the open file as it was, but for its position. */
+static bool leaves_as_is(unsigned op)
+{
+	return op == WIRE_STAT || op == WIRE_SEEK || op == WIRE_GETFL || op == WIRE_FSYNC ||
+	       op == WIRE_GETXATTR || op == WIRE_LISTXATTR || op == WIRE_STATFS;
+}
+
 int file_run(struct ofile *file, const struct path_args *args, struct call *call)
 {
 	struct wire_request *request;
 	int r;
 
+	if (!leaves_as_is(args->op))
+		ofile_spoil(file);
+	if (args->op == WIRE_SEEK)
+		ofile_moves(file);
 	r = call_begin(call, args->op);
 	if (r < 0)
 		return r;

@@ -4,6 +4,7 @@
 
 #include "danaus/proto/guest.h"
 #include "preload/fdtab.h"
+#include "preload/lease.h"
 #include "preload/path.h"
 
 struct root root = {.fd_base = FD_BASE_UNKNOWN, .socket = -1, .anchor = -1};
@@ -57,6 +58,7 @@ void root_forked(void)
 	root.generation++;
 	atomic_store(&root.lock, 0);
 	path_forget_cwd(false);
+	lease_forked();
 	fdtab_forked();
 }
 

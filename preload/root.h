@@ -14,6 +14,7 @@
 #include "preload/sys.h"
 
 struct ofile;
+struct leases;
 
 enum root_state { ROOT_NEW, ROOT_OFF, ROOT_ON };
 
@@ -52,6 +53,10 @@ struct root {
 	bool soft_raised;
 	_Atomic uint32_t low_closed; /* bits 0-2: standard descriptors that may be closed */
 	bool locks_used;	     /* POSIX record locks: every close matters */
+
+	/* lease.c; NULL: none (yet) */
+	struct leases *_Atomic leases;
+	_Atomic uint32_t lease_misses;
 
 	_Atomic uint32_t cwd; /* path.c */
 	bool cwd_moves;	      /* libc may change it unseen: never keep it */

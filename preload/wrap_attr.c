@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Attributes: the stat, access, chmod, chown, utime, truncate and statfs families. */
+#include "preload/lease.h"
 #include "preload/wrap.h"
 
 #define UTIME_NOW_  0x3fffffff
@@ -60,19 +61,59 @@ static void attr_to_statx(const struct wire_attr *attr, struct statx *ret)
 	ret->stx_dev_minor = attr->dev_minor;
 }
 
+static long attr_of_file(struct ofile *f, struct wire_attr *ret)
+{
+	struct lease_key key = {.from = f->serial, .rest = ""};
+	struct path_args args = {.op = WIRE_STAT};
+	uint64_t clock_ns = 0;
+	struct call call;
+	long r;
+
+	if (lease_wanted()) {
+		if (lease_find_attr(&key, ret))
+			return 0;
+		args.size = sizeof(struct lease);
+		clock_ns = lease_clock_ns();
+	} else {
+		lease_missed();
+	}
+	r = file_run(f, &args, &call);
+	if (r == 0) {
+		lease_keep_attr(&key, clock_ns, &call);
+		*ret = call_reply(&call)->attr;
+	}
+	call_end(&call);
+	return r;
+}
+
 static long stat_file(struct ofile *f, struct stat *ret)
 {
-	struct path_args args = {.op = WIRE_STAT};
-	struct call call;
+	struct wire_attr attr;
 	long r;
 
 	if (bad_address(ret, sizeof(*ret)))
 		return -EFAULT;
-	r = file_run(f, &args, &call);
+	r = attr_of_file(f, &attr);
 	if (r == 0)
-		attr_to_stat(&call_reply(&call)->attr, ret);
-	call_end(&call);
+		attr_to_stat(&attr, ret);
 	return r;
+}
+
+/* What a path names, as path_run() without a call. */
+static long attr_of_path(struct target *target, int flags, struct wire_attr *ret)
+{
+	struct leased leased;
+	struct path_args args = {
+	    .op = WIRE_STAT, .flags = (uint32_t)flags & AT_SYMLINK_NOFOLLOW, .leased = &leased};
+	struct call call;
+	long r = path_run(target, &args, &call);
+
+	if (r == 0)
+		*ret = call_reply(&call)->attr;
+	else if (r == PATH_LEASED)
+		*ret = leased.attr;
+	call_end(&call);
+	return r == PATH_LEASED ? 0 : r;
 }
 
 long do_fstat(int fd, struct stat *ret)
@@ -89,19 +130,14 @@ static bool means_fd(int dirfd, const char *path, int flags)
 long do_fstatat(int dirfd, const char *path, struct stat *ret, int flags)
 {
 	TARGET(target, dirfd, path);
-	struct path_args args = {.op = WIRE_STAT, .flags = (uint32_t)flags & AT_SYMLINK_NOFOLLOW};
-	struct call call;
+	struct wire_attr attr;
 	long r;
 
 	if (unlikely(means_fd(dirfd, path, flags)) && fd_is_ours(dirfd))
 		return do_fstat(dirfd, ret);
-	if (bad_address(ret, sizeof(*ret)))
-		r = PATH_KERNEL, call.slot = NULL;
-	else
-		r = path_run(&target, &args, &call);
+	r = bad_address(ret, sizeof(*ret)) ? PATH_KERNEL : attr_of_path(&target, flags, &attr);
 	if (r == 0)
-		attr_to_stat(&call_reply(&call)->attr, ret);
-	call_end(&call);
+		attr_to_stat(&attr, ret);
 	if (r == PATH_KERNEL)
 		return KERNEL(target, GATE(newfstatat, target.dirfd, target.path, ret, flags, 0));
 	return r;
@@ -109,35 +145,30 @@ long do_fstatat(int dirfd, const char *path, struct stat *ret, int flags)
 
 static long statx_file(struct ofile *f, struct statx *ret)
 {
-	struct path_args args = {.op = WIRE_STAT};
-	struct call call;
+	struct wire_attr attr;
 	long r;
 
 	if (bad_address(ret, sizeof(*ret)))
 		return -EFAULT;
-	r = file_run(f, &args, &call);
+	r = attr_of_file(f, &attr);
 	if (r == 0)
-		attr_to_statx(&call_reply(&call)->attr, ret);
-	call_end(&call);
+		attr_to_statx(&attr, ret);
 	return r;
 }
 
 long do_statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *ret)
 {
 	TARGET(target, dirfd, path);
-	struct path_args args = {.op = WIRE_STAT, .flags = (uint32_t)flags & AT_SYMLINK_NOFOLLOW};
-	struct call call;
+	struct wire_attr attr;
 	long r;
 
 	if (unlikely(means_fd(dirfd, path, flags)) && fd_is_ours(dirfd))
 		return FD_CALL(dirfd, statx_file(f, ret), -EBADF);
-	if (bad_address(ret, sizeof(*ret)) || mask & 0x80000000u)
-		r = PATH_KERNEL, call.slot = NULL;
-	else
-		r = path_run(&target, &args, &call);
+	r = bad_address(ret, sizeof(*ret)) || mask & 0x80000000u
+		? PATH_KERNEL
+		: attr_of_path(&target, flags, &attr);
 	if (r == 0)
-		attr_to_statx(&call_reply(&call)->attr, ret);
-	call_end(&call);
+		attr_to_statx(&attr, ret);
 	if (r == PATH_KERNEL)
 		return KERNEL(target, GATE(statx, target.dirfd, target.path, flags, mask, ret));
 	return r;

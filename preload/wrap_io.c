@@ -68,6 +68,8 @@ static long read_all(struct ofile *f, struct cursor at, size_t total, uint64_t o
 	struct call call;
 	long r;
 
+	if (offset == AT_POSITION)
+		ofile_moves(f);
 	do {
 		struct wire_request *request;
 
@@ -248,6 +250,8 @@ static long send_out(int out, struct ofile *in, long *offset, size_t len_bytes)
 {
 	long done = 0, n, r = 0;
 
+	if (!offset)
+		ofile_moves(in);
 	while (len_bytes) {
 		struct call call;
 
@@ -318,6 +322,8 @@ static long copy(struct ofile *in, long *in_offset, struct ofile *out, long *out
 	struct call call;
 	long r = call_begin(&call, WIRE_COPY);
 
+	ofile_moves(in);
+	ofile_moves(out);
 	if (r == 0) {
 		struct wire_request *request = call_request(&call);
 

@@ -5,6 +5,8 @@
 #ifndef O_TMPFILE
 #define O_TMPFILE __O_TMPFILE
 #endif
+/* An open with no others changes nothing. */
+#define LEASED_FLAGS	     (O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK | 0100000)
 #define CLOSE_RANGE_UNSHARE_ 2
 #define CLOSE_RANGE_CLOEXEC_ 4
 
@@ -32,9 +34,11 @@ long do_openat(int dirfd, const char *path, int flags, unsigned mode)
 {
 	TARGET(target, dirfd, path);
 	bool makes = flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE;
+	struct leased leased;
 	struct path_args args = {.op = WIRE_OPEN,
 				 .flags = (uint32_t)(flags & ~O_CLOEXEC),
-				 .mode = makes ? mode & 07777 : 0};
+				 .mode = makes ? mode & 07777 : 0,
+				 .leased = flags & ~LEASED_FLAGS ? NULL : &leased};
 	struct ofile *file;
 	struct call call;
 	uint32_t handle = 0, type = 0;
@@ -53,9 +57,14 @@ long do_openat(int dirfd, const char *path, int flags, unsigned mode)
 		return open_kernel(&target, flags, makes ? mode : 0);
 	if (r < 0)
 		return r;
-	file = ofile_new(handle, (uint32_t)flags, type);
-	if (!file)
-		return -ENFILE;
+	if (r == PATH_LEASED) {
+		file = leased.file;
+	} else {
+		file = ofile_new(handle, (uint32_t)flags, type);
+		if (!file)
+			return -ENFILE;
+		atomic_store_explicit(&file->lease, leased.open, memory_order_relaxed);
+	}
 	r = fd_install(file, 0, flags & O_CLOEXEC);
 	if (r < 0)
 		ofile_put(file);

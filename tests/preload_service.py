@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""preload_service.py FSOPS CANCEL ROOTS STRESS MAPS SOURCE_ROOT WITH_SERVICE DANAUSD LIBDANAUS INIT: what fsops, cancel
-and roots print on a volume, with and without the notify door, under glibc and musl, is what it prints on a plain
+"""preload_service.py FSOPS CANCEL ROOTS LEASES STRESS MAPS SOURCE_ROOT WITH_SERVICE DANAUSD LIBDANAUS INIT: what fsops, cancel,
+roots and leases print on a volume, with and without the notify door, under glibc and musl, is what it prints on a plain
 directory; and stress and maps, which check themselves, find nothing. Exit code 77 where that cannot be tried."""
 
 import difflib
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-fsops, cancel, roots, stress, maps, source, with_service, *parts = sys.argv[1:]
+fsops, cancel, roots, leases, stress, maps, source, with_service, *parts = sys.argv[1:]
 if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
     print("needs root and /dev/fuse")
     sys.exit(77)
@@ -31,9 +31,9 @@ def output(command):
 
 
 with tempfile.TemporaryDirectory() as tmp:
-    programs = [fsops, cancel, roots]
+    programs = [fsops, cancel, roots, leases]
     if shutil.which("musl-gcc"):
-        for name in "fsops", "cancel", "roots":
+        for name in "fsops", "cancel", "roots", "leases":
             programs.append(f"{tmp}/{name}-musl")
             subprocess.run(["musl-gcc", "-w", "-O1", f"{source}/tests/prog/{name}.c", "-o", programs[-1]], check=True)
     failed = False

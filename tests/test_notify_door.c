@@ -127,6 +127,7 @@ static int set_up(void **state)
 	pool.guard_fd = guard[0];
 	assert_int_equal(sched_getaffinity(0, sizeof(pool.cpus), &pool.cpus), 0);
 	assert_int_equal(vfs_new(&pool.vfs), 0);
+	pool.leases = vfs_leases(pool.vfs);
 	assert_int_equal(anchors_new(&pool.anchors, &err), 0);
 	assert_int_equal(workers_new(8, 64, 256 << 10, &pool.workers), 0);
 	assert_int_equal(loop_new(&pool.loop), 0);

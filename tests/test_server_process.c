@@ -41,7 +41,8 @@ bool shm_server_settle(struct shm_server *server, struct container *container)
 	return true;
 }
 
-static struct pool pool;
+static struct leases leases;
+static struct pool pool = {.leases = &leases};
 static pthread_t loop_thread;
 
 static ino_t own_ns(const char *path)
@@ -71,6 +72,8 @@ static void *run_loop(void *arg)
 static int start(void **state)
 {
 	sem_init(&owner_gone, 0, 0);
+	if (leases_init(&leases))
+		return -1;
 	if (loop_new(&pool.loop) || workers_new(4, 16, 256 << 10, &pool.workers))
 		return -1;
 	return pthread_create(&loop_thread, NULL, run_loop, pool.loop);
@@ -82,6 +85,7 @@ static int stop(void **state)
 	pthread_join(loop_thread, NULL);
 	workers_free(pool.workers);
 	loop_free(pool.loop);
+	leases_done(&leases);
 	return 0;
 }
 

@@ -21,12 +21,13 @@
  * NUL-terminated and the NUL is counted). A "target" is handle + piece 1: the path, relative to the
  * directory `handle`; an empty path means the handle itself.
  *
- * OPEN      target; flags: O_*; mode              -> value: handle; attr
+ * OPEN      target; flags: O_*; mode; size        -> value: handle; attr; payload: see STAT
  * CLOSE     handle; it is closed also when an error tells of writes that were lost
  * READ      handle; offset or WIRE_AT_POSITION; size       -> value: bytes, payload
  * WRITE     handle; offset or WIRE_AT_POSITION; piece 1: data, from byte offset2 of the payload on;
  *           flags: RWF_APPEND                              -> value: bytes
- * STAT      target; flags: AT_SYMLINK_NOFOLLOW             -> attr
+ * STAT      target; flags: AT_SYMLINK_NOFOLLOW; size       -> attr; payload, where size has room:
+ *           nothing, or a struct lease (proto/lease.h) of the answer
  * SETATTR   target; flags: AT_SYMLINK_NOFOLLOW; set: WIRE_SET_*; set_attr     -> attr
  * ACCESS    target; flags: AT_EACCESS, AT_SYMLINK_NOFOLLOW; mode: R_OK|W_OK|X_OK
  * READLINK  target                                         -> value: bytes, payload (no NUL)
@@ -58,6 +59,7 @@
  * ADOPT     with a descriptor     -> value: handle; value2: O_* status flags; attr
  * KERNEL_FILE handle              -> a kernel face descriptor of the same open file
  * WINDOW    handle                -> a descriptor to map (proto/window.h); value: bytes
+ * LEASES    (none)                -> a descriptor to map (proto/lease.h); value: bytes
  * WATCH     with an inotify descriptor; target; size: mask -> value: watch descriptor */
 enum wire_op {
 #define OP(NAME, name, flags, first, second) WIRE_##NAME,

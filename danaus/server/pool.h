@@ -15,6 +15,7 @@ struct pool {
 	char *name;
 	char *dir; /* /run/danaus/pools/NAME */
 	struct vfs *vfs;
+	struct leases *leases;	    /* the vfs's */
 	struct cache_store *caches; /* of the volumes that have a cache */
 	struct anchors *anchors;
 	struct workers *workers; /* server/workers.h: tasks that may block */

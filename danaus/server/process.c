@@ -52,6 +52,7 @@ struct process {
 	int pidfd, proc; /* proc: O_PATH of /proc/PID */
 	_Atomic uint32_t version;
 	_Atomic uint64_t settle_until_ns;
+	uint32_t lease;
 	struct process *next; /* in its bucket */
 	pthread_mutex_t lock; /* what follows */
 	struct known_cred cred[CREDS];
@@ -339,6 +340,7 @@ static int process_new(struct container *container, pid_t pid, struct process **
 	atomic_init(&process->version, 1);
 	pthread_mutex_init(&process->lock, NULL);
 	process->container = container;
+	process->lease = leases_counters(container->pool->leases);
 	process->pid = pid;
 	process->owner = atomic_fetch_add(&last_owner, 1) + 1;
 	process->proc = -1;
@@ -578,18 +580,28 @@ uint32_t process_rights_version(const struct process *process)
 	return atomic_load_explicit(&process->version, memory_order_acquire);
 }
 
+static void next_version(struct process *process)
+{
+	if (atomic_fetch_add(&process->version, 1) == UINT32_MAX)
+		atomic_fetch_add(&process->version, 1);
+	leases_changed(process->container->pool->leases, process->lease);
+}
+
+uint32_t process_lease_counter(const struct process *process)
+{
+	return process->lease;
+}
+
 void process_rights_changed(struct process *process)
 {
 	atomic_store(&process->settle_until_ns, stats_now() + SETTLE_NS);
-	if (atomic_fetch_add(&process->version, 1) == UINT32_MAX)
-		atomic_fetch_add(&process->version, 1);
+	next_version(process);
 }
 
 void process_rights_settled(struct process *process)
 {
 	atomic_store(&process->settle_until_ns, 0);
-	if (atomic_fetch_add(&process->version, 1) == UINT32_MAX)
-		atomic_fetch_add(&process->version, 1);
+	next_version(process);
 }
 
 int process_cred(struct process *process, pid_t host_tid, struct cred **ret)

@@ -84,6 +84,7 @@ static void trim(void *arg)
 {
 	struct server *server = arg;
 
+	shm_server_drop_idle(server->pool.shm, NULL);
 	vfs_trim(server->pool.vfs);
 }
 
@@ -245,6 +246,8 @@ static int start(struct server *server, const struct server_options *options, st
 		r = workers_new(WORKERS_MAX, QUEUE_MAX, 1u << 20, &pool->workers);
 	if (!r)
 		r = vfs_new(&pool->vfs);
+	if (!r)
+		pool->leases = vfs_leases(pool->vfs);
 	if (!r)
 		r = cache_store_new(0, &pool->caches);
 	if (!r)

@@ -81,7 +81,7 @@ uint64_t stats_now(void)
 
 const char *door_name(enum door door)
 {
-	static const char *const names[] = {"shm", "notify", "fuse", "window"};
+	static const char *const names[] = {"shm", "notify", "fuse", "window", "lease"};
 
 	return names[door];
 }

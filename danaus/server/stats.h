@@ -8,10 +8,11 @@
 
 #include "danaus/proto/wire.h"
 
-/* DOOR_WINDOW: what programs read from windows, without a request. */
-enum door { DOOR_SHM, DOOR_NOTIFY, DOOR_FACE, DOOR_WINDOW, DOOR_COUNT };
+/* Without a request: DOOR_WINDOW: what programs read from windows; DOOR_LEASE: what they were
+ * answered by leases. */
+enum door { DOOR_SHM, DOOR_NOTIFY, DOOR_FACE, DOOR_WINDOW, DOOR_LEASE, DOOR_COUNT };
 
-const char *door_name(enum door door); /* "shm", "notify", "fuse", "window" */
+const char *door_name(enum door door); /* "shm", "notify", "fuse", "window", "lease" */
 
 /* Nanoseconds, from a cheap monotonic clock. */
 uint64_t stats_now(void);

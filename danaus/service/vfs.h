@@ -18,6 +18,7 @@
 
 #include "danaus/base/err.h"
 #include "danaus/service/cred.h"
+#include "danaus/service/leases.h"
 #include "danaus/service/libservice.h"
 
 #define VFS_CACHE_NS	1000000000ull
@@ -43,8 +44,10 @@ struct vctx {
 	bool tenant_buffers;  /* data is in memory that the program may write at any time: nothing
 			       * is kept out of it */
 	char *leave;	      /* NULL, or room for WIRE_PATH_MAX bytes: see -EREMCHG below */
-	bool leave_second;    /* out: with -EREMCHG of vfs_link() or vfs_rename(), the path that
-			       * leaves is that of `new` */
+	struct lease_draft *lease; /* NULL, or begun: vfs_stat() and vfs_open() put into it what
+				    * their answer depends on */
+	bool leave_second; /* out: with -EREMCHG of vfs_link() or vfs_rename(), the path that
+			    * leaves is that of `new` */
 };
 
 /* What a call works on. path is relative to dir or file (a directory); an absolute or
@@ -195,6 +198,13 @@ ssize_t vfs_copy(struct vctx *ctx, struct vfile *in, uint64_t in_offset, struct 
 int vfs_window(struct vctx *ctx, struct vfile *file, int *ret_fd, uint64_t *ret_bytes);
 /* Bytes that windows may hold; 0 (the default): none. */
 void vfs_set_window_budget(struct vfs *vfs, uint64_t bytes);
+
+/* The pool's leases, for doors that give them and for what else an answer depends on. */
+struct leases *vfs_leases(struct vfs *vfs);
+/* Doors may keep open for a while what programs have closed, so that opening it again needs no
+ * request. drop is called, with no lock of the vfs held, when the last name of such a file is gone:
+ * close what is so kept of node. One door; before the first call. */
+void vfs_set_drop_idle(struct vfs *vfs, void (*drop)(void *arg, struct vnode *node), void *arg);
 
 /* The kernel face's side of coherence. The FUSE door registers one struct face per instance.
  *

@@ -18,14 +18,20 @@ int vfs_stat(struct vctx *ctx, const struct vtarget *at, struct attr *ret_attr)
 
 	rcu_enter();
 	node = walk_cached(ctx, at, now, &absent);
+	if (node)
+		lease_on_attr(ctx, node);
 	got = node && vnode_cached(node, now, &attr);
-	if (got)
+	if (got) {
+		lease_until(ctx->lease, atomic_load(&node->attr_until));
+		lease_whole(ctx->lease);
 		vnode_present(node, &attr);
+	}
 	rcu_leave();
 	if (got) {
 		*ret_attr = attr;
 		return 0;
 	}
+	lease_off(ctx->lease);
 	if (absent)
 		return -ENOENT;
 	r = walk_full(ctx, at, now, &node);

@@ -157,6 +157,9 @@ static void replace(struct vnode *dir, const char *name, size_t len, struct vnod
 		return;
 	}
 	old = find_locked(vfs, dir, name, len, hash);
+	/* A lease may be of what the name was, unless that is known to have been nothing. */
+	if (old ? old->node && old->node != node : set)
+		lease_names_changed(dir);
 	if (old && made && old->node == node) {
 		/* Nothing new: just good for longer. */
 		atomic_store_explicit(&old->until, now + VFS_CACHE_NS, memory_order_release);

@@ -29,7 +29,12 @@ int vfs_new(struct vfs **ret)
 
 	if (!vfs)
 		return -ENOMEM;
+	if (leases_init(&vfs->leases) < 0) {
+		free(vfs);
+		return -ENOMEM;
+	}
 	if (windows_new(&vfs->windows) < 0) {
+		leases_done(&vfs->leases);
 		free(vfs);
 		return -ENOMEM;
 	}
@@ -68,6 +73,7 @@ void vfs_free(struct vfs *vfs)
 		vfs_instance_remove(vfs->instances);
 	windows_free(vfs->windows);
 	vfs_reclaim(vfs, true);
+	leases_done(&vfs->leases);
 	for (unsigned i = 0; i < STRIPES; i++) {
 		pthread_mutex_destroy(&vfs->dentry_stripe[i]);
 		pthread_mutex_destroy(&vfs->node_stripe[i]);
@@ -112,6 +118,7 @@ static void uncover(struct vfs_instance *instance)
 	if (!covered)
 		return;
 	atomic_store(&covered->mounted, NULL);
+	leases_changed(&instance->vfs->leases, LEASE_EPOCH);
 	rcu_wait();
 	vnode_unref(covered);
 }
@@ -168,6 +175,7 @@ static void cover(struct vfs_instance *instance)
 	}
 	atomic_store(&instance->covered, node);
 	atomic_store(&node->mounted, instance);
+	leases_changed(&instance->vfs->leases, LEASE_EPOCH);
 }
 
 static void cover_all(struct vfs *vfs)
@@ -316,6 +324,7 @@ void vfs_instance_remove(struct vfs_instance *instance)
 	pthread_mutex_unlock(&vfs->mounts);
 
 	atomic_store(&instance->dying, true);
+	leases_changed(&vfs->leases, LEASE_EPOCH);
 	r = ls_syncfs(instance->ls);
 	if (r < 0 && r != -EOPNOTSUPP && r != -EROFS)
 		log_error("%s: flushing at the end: %s", instance->target, strerror(-r));
@@ -337,6 +346,7 @@ void vfs_instance_remove(struct vfs_instance *instance)
 void vfs_instance_set_dev(struct vfs_instance *instance, dev_t dev)
 {
 	atomic_store(&instance->dev, dev);
+	leases_changed(&instance->vfs->leases, LEASE_EPOCH);
 }
 
 dev_t vfs_instance_dev(const struct vfs_instance *instance)
@@ -372,6 +382,17 @@ void vnode_face_close(struct vnode *node, bool writing)
 	if (writing)
 		atomic_fetch_sub(&node->face_writers, 1);
 	atomic_fetch_sub(&node->face_opens, 1);
+}
+
+struct leases *vfs_leases(struct vfs *vfs)
+{
+	return &vfs->leases;
+}
+
+void vfs_set_drop_idle(struct vfs *vfs, void (*drop)(void *arg, struct vnode *node), void *arg)
+{
+	vfs->drop_idle = drop;
+	vfs->drop_arg = arg;
 }
 
 void vfs_set_window_budget(struct vfs *vfs, uint64_t bytes)

@@ -133,8 +133,11 @@ static void lost_name(struct vnode *node, const struct attr *before)
 
 	inode_changed(node);
 	if (node->type == S_IFDIR || (before && before->nlink == 1) ||
-	    vnode_attr(node, clock_coarse_ns(), &attr) < 0 || !attr.nlink)
+	    vnode_attr(node, clock_coarse_ns(), &attr) < 0 || !attr.nlink) {
 		vnode_unrest(node, true);
+		if (atomic_load(&node->files) && vfs_of(node)->drop_idle)
+			vfs_of(node)->drop_idle(vfs_of(node)->drop_arg, node);
+	}
 }
 
 /* With the directory's names held: *node is what walk's name is now. It was so when names_gen was

@@ -86,6 +86,9 @@ static void destroy(struct vnode *node)
 	if (*p)
 		*p = node->chain;
 	pthread_mutex_unlock(&vfs->node_stripe[c % STRIPES]);
+	/* whoever has a lease does not hear of the inode's next life */
+	lease_attr_changed(node);
+	lease_names_changed(node);
 	window_drop(vfs->windows, node);
 	vnode_unrest(node, true);
 	locks_node_gone(node);
@@ -132,6 +135,7 @@ int vnode_of(struct vfs_instance *instance, struct ls_node *ls_node, const struc
 	made->ls = ls_node;
 	made->ino = attr->ino;
 	made->type = attr->mode & S_IFMT;
+	made->lease = leases_counters(&vfs->leases);
 	pthread_mutex_init(&made->lock, NULL);
 	pthread_mutex_init(&made->names, NULL);
 	vnode_store(made, attr, 0, now);
@@ -181,17 +185,35 @@ static bool atime_moves(const struct vnode *node, const struct attr *attr)
 	return now.tv_sec - a->tv_sec >= DAY_S - 2;
 }
 
+/* Leases end where what is stored is something else than before, whoever has changed it. */
+static void end_leases(struct vnode *node, const uint64_t *old_word, const struct attr *attr)
+{
+	struct attr old;
+
+	memcpy(&old, old_word, sizeof(old));
+	if (!memcmp(&old, attr, sizeof(old)))
+		return;
+	lease_attr_changed(node);
+	if (node->type == S_IFDIR && (old.mode != attr->mode || old.uid != attr->uid ||
+				      old.gid != attr->gid || old.has_acl != attr->has_acl))
+		lease_names_changed(node);
+}
+
+/* With lock held. */
 static void write_words(struct vnode *node, const struct attr *attr)
 {
-	uint64_t word[ATTR_WORDS];
+	uint64_t word[ATTR_WORDS], old[ATTR_WORDS];
 	unsigned seq = atomic_load_explicit(&node->attr_seq, memory_order_relaxed);
 
 	memcpy(word, attr, sizeof(word));
 	atomic_store_explicit(&node->attr_seq, seq + 1, memory_order_relaxed);
-	for (size_t i = 0; i < ATTR_WORDS; i++)
+	for (size_t i = 0; i < ATTR_WORDS; i++) {
+		old[i] = atomic_load_explicit(&node->attr_word[i], memory_order_relaxed);
 		atomic_store_explicit(&node->attr_word[i], word[i], memory_order_release);
+	}
 	atomic_store_explicit(&node->attr_seq, seq + 2, memory_order_release);
 	atomic_store_explicit(&node->atime_moves, atime_moves(node, attr), memory_order_relaxed);
+	end_leases(node, old, attr);
 }
 
 /* With lock held, gen being what counted when attr was asked for. */
@@ -224,6 +246,9 @@ void vnode_changed(struct vnode *node, const struct attr *attr, unsigned gen, ui
 		atomic_store(&node->attr_until, 0);
 		atomic_store(&node->rights_until, 0);
 	}
+	lease_attr_changed(node);
+	if (node->type == S_IFDIR)
+		lease_names_changed(node);
 	pthread_mutex_unlock(&node->lock);
 }
 
@@ -231,6 +256,27 @@ void vnode_touched(struct vnode *node)
 {
 	atomic_fetch_add(&node->attr_gen, 1);
 	atomic_store(&node->attr_until, 0);
+	lease_attr_changed(node);
+}
+
+static void depend(const struct vctx *ctx, struct vnode *node, uint32_t counter)
+{
+	if (!ctx->lease)
+		return;
+	lease_depend(ctx->lease, counter);
+	/* gone, or going: destroy() may have counted already */
+	if (!atomic_load(&node->refs))
+		lease_off(ctx->lease);
+}
+
+void lease_on_attr(const struct vctx *ctx, struct vnode *node)
+{
+	depend(ctx, node, node->lease);
+}
+
+void lease_on_names(const struct vctx *ctx, struct vnode *dir)
+{
+	depend(ctx, dir, dir->lease + 1);
 }
 
 static void read_words(struct vnode *node, struct attr *ret)
@@ -313,7 +359,9 @@ int vnode_host_fd(struct vnode *node)
 	int fd = ls_host_fd(node->instance->ls, node->ls);
 
 	/* From now on each open and close has to be one on the host, or its events are missed. */
-	if (fd >= 0 && !atomic_exchange(&node->instance->watched, true))
+	if (fd >= 0 && !atomic_exchange(&node->instance->watched, true)) {
+		leases_changed(&vfs_of(node)->leases, LEASE_EPOCH);
 		vfs_unrest(vfs_of(node), true);
+	}
 	return fd;
 }

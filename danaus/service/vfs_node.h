@@ -76,6 +76,9 @@ struct vnode {
 	_Atomic uint64_t rights_until; /* the same for mode, owner and ACL alone */
 	_Atomic uint64_t attr_word[ATTR_WORDS];
 	atomic_bool atime_moves; /* a read changes it */
+	uint32_t lease;		 /* counter of its attributes; the next one of a directory's names
+				  * and rights */
+	atomic_uint files;	 /* struct vfile */
 
 	pthread_mutex_t lock;	  /* attr_word, rd, wr, resting */
 	pthread_mutex_t names;	  /* held over each change of this directory */
@@ -163,6 +166,9 @@ struct vfs {
 	unsigned lock_count;
 
 	struct windows *windows;
+	struct leases leases;
+	void (*drop_idle)(void *arg, struct vnode *node);
+	void *drop_arg;
 	atomic_uint node_count, file_count;
 	_Atomic(struct retired *) retired;
 	atomic_uint nretired;
@@ -202,6 +208,19 @@ void vfs_retire(struct vfs *vfs, struct retired *retired);
 /* Frees what is retired when there is much of it (or all). Outside of sections, and of locks but a
  * directory's names. */
 void vfs_reclaim(struct vfs *vfs, bool all);
+/* Counts a change: of attributes; of the names in a directory, or of who may search it. */
+static inline void lease_attr_changed(struct vnode *node)
+{
+	leases_changed(&vfs_of(node)->leases, node->lease);
+}
+static inline void lease_names_changed(struct vnode *dir)
+{
+	leases_changed(&vfs_of(dir)->leases, dir->lease + 1);
+}
+/* The answer depends on node's attributes, or on its names and rights. Before they are looked at,
+ * in an RCU section or with a reference. */
+void lease_on_attr(const struct vctx *ctx, struct vnode *node);
+void lease_on_names(const struct vctx *ctx, struct vnode *dir);
 /* For the caller's eyes: the face's device. */
 void vnode_present(struct vnode *node, struct attr *attr);
 

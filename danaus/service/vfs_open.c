@@ -11,7 +11,8 @@
 #include "danaus/base/fd.h"
 
 #define O_LARGE	    0100000 /* O_LARGEFILE as F_GETFL shows it, whatever fcntl.h makes of it */
-#define RACES_MAX   16	    /* times that others may create and remove a name under our feet */
+#define LEASE_FLAGS (O_RDONLY | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK | O_LARGE)
+#define RACES_MAX   16 /* times that others may create and remove a name under our feet */
 #define OPEN_ONLY   (O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC)
 #define SETFL_FLAGS (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC)
 
@@ -202,6 +203,7 @@ static int file_new(struct vnode *node, int flags, struct vopen *rd, struct vope
 	atomic_init(&file->kernel_fd, -1);
 	pthread_mutex_init(&file->position_lock, NULL);
 	file->node = vnode_ref(node);
+	atomic_fetch_add(&node->files, 1);
 	file->rd = rd;
 	file->wr = wr;
 	*ret = file;
@@ -243,6 +245,7 @@ void vfile_unref(struct vfile *file)
 		text_write_end(file->node);
 	vopen_put(file->rd);
 	vopen_put(file->wr);
+	atomic_fetch_sub(&file->node->files, 1);
 	vnode_unref(file->node);
 	pthread_mutex_destroy(&file->position_lock);
 	free(file);
@@ -349,6 +352,20 @@ static int may_open(struct vctx *ctx, struct vnode *node, int flags, uint64_t no
 	return 0;
 }
 
+/* The open file may be used for the next open of the same name as well: where opening changes
+ * nothing, nobody hears of it, and no layer below has something to look at each time. */
+static void lease_on_open(struct vctx *ctx, struct vnode *node, int flags)
+{
+	struct libservice *ls = node->instance->ls;
+
+	if (!ctx->lease)
+		return;
+	lease_on_attr(ctx, node);
+	if (node->type != S_IFREG || (flags & ~LEASE_FLAGS) || ls->remote || ls->ops->reopened ||
+	    atomic_load(&node->instance->watched))
+		lease_off(ctx->lease);
+}
+
 static int open_node(struct vctx *ctx, struct vnode *node, int flags, uint64_t now,
 		     struct vfile **ret, struct attr *ret_attr)
 {
@@ -363,7 +380,10 @@ static int open_node(struct vctx *ctx, struct vnode *node, int flags, uint64_t n
 			return -ENOTDIR;
 		r = ret_attr ? vnode_attr(node, now, &attr) : 0;
 	} else {
+		lease_on_open(ctx, node, flags);
 		r = may_open(ctx, node, flags, now, ret_attr, &attr);
+		lease_until(ctx->lease, atomic_load(&node->rights_until));
+		lease_whole(ctx->lease);
 		writes = !r && (wanted(flags) & W_OK);
 		if (writes) {
 			r = text_write_begin(node);

@@ -108,11 +108,14 @@ struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t n
 
 		while (*rest == '/')
 			rest++;
+		lease_on_names(ctx, node);
 		if (len > NAME_MAX || node->type != S_IFDIR ||
 		    !vnode_cached_rights(node, now, &attr) ||
 		    perm_decide(&attr, ctx->cred, X_OK) != 1)
 			return NULL;
+		lease_until(ctx->lease, atomic_load(&node->rights_until));
 		if (is_dotdot(p, len)) {
+			/* when node goes elsewhere, what is above now has lost a name */
 			node = above(node, &outside);
 			if (!node)
 				return NULL;
@@ -121,6 +124,7 @@ struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t n
 
 			if (!d || atomic_load_explicit(&d->until, memory_order_acquire) <= now)
 				return NULL;
+			lease_until(ctx->lease, atomic_load(&d->until));
 			if (!atomic_load_explicit(&d->used, memory_order_relaxed))
 				atomic_store_explicit(&d->used, true, memory_order_relaxed);
 			if (!d->node) {
@@ -388,6 +392,7 @@ int walk_full(struct vctx *ctx, const struct vtarget *at, uint64_t now, struct v
 	if (!node) {
 		struct walk walk = {.node = vnode_ref(target_node(at)), .now = now};
 
+		lease_off(ctx->lease);
 		r = walk_path(ctx, at->path, at->nofollow, false, &walk);
 		if (r < 0) {
 			walk_done(&walk);

@@ -21,6 +21,7 @@
 #include "danaus/proto/wire.h"
 
 #define SHM_SLOTS 64u
+#define SHM_IDLE  64u
 
 enum {
 	SLOT_FREE = 0,
@@ -45,9 +46,15 @@ struct shm_channel {
 	_Atomic uint32_t bell_asleep; /* futex */
 	_Atomic uint32_t dead; /* service to client: 1 when the service has ended the channel;
 				* a waiter answers EIO to its program */
-	/* Client to service: reads that a window answered and their bytes, for the statistics. */
+	/* Client to service, for the statistics: reads that a window answered and their bytes; what
+	 * leases answered. */
 	_Atomic uint64_t window_reads, window_bytes;
-	uint64_t pad1[13];
+	_Atomic uint64_t lease_stats, lease_opens, lease_closes;
+	uint64_t pad1[10];
+	/* Handles that the program has closed and the client keeps for its next open of the same
+	 * path. Whoever exchanges one for 0 has it: the client, to use or close it; the service, to
+	 * close it, because the file was removed or it has been there for long. */
+	_Atomic uint32_t idle[SHM_IDLE];
 	struct shm_slot slot[SHM_SLOTS];
 };
 

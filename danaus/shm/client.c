@@ -33,6 +33,11 @@
 #define STACK_BYTES   (1u << 20) /* address space; an idle thread touches little of it */
 #define SETTLE_NS     200000000
 
+/* What the client library says that it answered by itself. */
+struct unasked {
+	uint64_t window_reads, window_bytes, stats, opens, closes;
+};
+
 struct client {
 	struct shm_server *server;
 	struct shm_channel *channel;
@@ -48,7 +53,7 @@ struct client {
 	struct session session;
 	struct known_identity known[SHM_SLOTS];
 	atomic_bool cancel[SHM_SLOTS];
-	uint64_t window_reads, window_bytes; /* counted so far; under the server's lock */
+	struct unasked counted;	     /* so far; under the server's lock */
 	bool orphan;		     /* its process ended, but another one holds the connection */
 	struct client *next, **link; /* in the server's list */
 };
@@ -286,24 +291,75 @@ static void own_channel(void *arg)
 }
 
 /* Under the server's lock. The numbers are the tenant's own to falsify. */
-static void count_windows(struct client *client)
+static void count_unasked(struct client *client)
 {
-	uint64_t reads = atomic_load(&client->channel->window_reads);
-	uint64_t bytes = atomic_load(&client->channel->window_bytes);
+	struct shm_channel *channel = client->channel;
+	const struct unasked *old = &client->counted;
+	const struct unasked now = {
+	    .window_reads = atomic_load(&channel->window_reads),
+	    .window_bytes = atomic_load(&channel->window_bytes),
+	    .stats = atomic_load(&channel->lease_stats),
+	    .opens = atomic_load(&channel->lease_opens),
+	    .closes = atomic_load(&channel->lease_closes),
+	};
 
-	if (reads != client->window_reads)
-		stats_add(DOOR_WINDOW, WIRE_READ, reads - client->window_reads,
-			  bytes - client->window_bytes);
-	client->window_reads = reads;
-	client->window_bytes = bytes;
+	stats_add(DOOR_WINDOW, WIRE_READ, now.window_reads - old->window_reads,
+		  now.window_bytes - old->window_bytes);
+	stats_add(DOOR_LEASE, WIRE_STAT, now.stats - old->stats, 0);
+	stats_add(DOOR_LEASE, WIRE_OPEN, now.opens - old->opens, 0);
+	stats_add(DOOR_LEASE, WIRE_CLOSE, now.closes - old->closes, 0);
+	client->counted = now;
 }
 
 void shm_server_count(struct shm_server *server)
 {
 	pthread_mutex_lock(&server->lock);
 	for (struct client *client = server->clients; client; client = client->next)
-		count_windows(client);
+		count_unasked(client);
 	pthread_mutex_unlock(&server->lock);
+}
+
+/* Takes idle handles of node's (NULL: all) away from the client, at most cap. Which numbers stand
+ * there is the tenant's to say: they can only be handles of its own. */
+static unsigned take_idle(struct client *client, struct vnode *node, struct vfile **files,
+			  unsigned cap)
+{
+	struct handles *handles = &client->session.handles;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < SHM_IDLE && n < cap; i++) {
+		uint32_t handle = atomic_load(&client->channel->idle[i]);
+		CLEANUP_VFILE struct vfile *file = NULL;
+
+		if (!handle || handles_get(handles, handle, &file) < 0 ||
+		    (node && vfile_node(file) != node))
+			continue;
+		if (atomic_compare_exchange_strong(&client->channel->idle[i], &handle, 0) &&
+		    !handles_take(handles, handle, &files[n]))
+			n++;
+	}
+	return n;
+}
+
+void shm_server_drop_idle(struct shm_server *server, struct vnode *node)
+{
+	struct vfile *files[SHM_IDLE];
+	unsigned n;
+
+	/* Closing may take long: not under the lock. A tenant that hands in ever more has its own
+	 * thread at work here, for a while. */
+	for (unsigned rounds = 0; rounds < CLIENTS_MAX; rounds++) {
+		n = 0;
+		pthread_mutex_lock(&server->lock);
+		for (struct client *client = server->clients; client && n < SHM_IDLE;
+		     client = client->next)
+			n += take_idle(client, node, files + n, SHM_IDLE - n);
+		pthread_mutex_unlock(&server->lock);
+		for (unsigned i = 0; i < n; i++)
+			vfile_unref(files[i]);
+		if (n < SHM_IDLE)
+			return;
+	}
 }
 
 /* Its threads wait for nothing any more: what is posted and was not served gets its answer. */
@@ -335,7 +391,7 @@ static void client_free(void *arg)
 	}
 	session_done(&client->session);
 	pthread_mutex_lock(&server->lock);
-	count_windows(client);
+	count_unasked(client);
 	*client->link = client->next;
 	if (client->next)
 		client->next->link = client->link;
@@ -564,6 +620,11 @@ static void *steward_main(void *arg)
 	return NULL;
 }
 
+static void drop_idle_of(void *arg, struct vnode *node)
+{
+	shm_server_drop_idle(arg, node);
+}
+
 int shm_server_new(struct pool *pool, struct shm_server **ret)
 {
 	struct shm_server *server = calloc(1, sizeof(*server));
@@ -584,6 +645,7 @@ int shm_server_new(struct pool *pool, struct shm_server **ret)
 		free(server);
 		return r;
 	}
+	vfs_set_drop_idle(pool->vfs, drop_idle_of, server);
 	*ret = server;
 	return 0;
 }
@@ -592,6 +654,7 @@ void shm_server_free(struct shm_server *server)
 {
 	if (!server)
 		return;
+	vfs_set_drop_idle(server->pool->vfs, NULL, NULL);
 	atomic_store(&server->ending, true);
 	atomic_store(&server->steward_asleep, 0);
 	futex(&server->steward_asleep, FUTEX_WAKE_PRIVATE, 1, NULL);

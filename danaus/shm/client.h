@@ -17,8 +17,11 @@ struct client;
 int shm_server_new(struct pool *pool, struct shm_server **ret);
 /* All clients are gone. */
 void shm_server_free(struct shm_server *server);
-/* Adds what windows answered since the last time to the statistics. */
+/* Adds what windows and leases answered since the last time to the statistics. */
 void shm_server_count(struct shm_server *server);
+
+/* Closes what clients keep open for the next open of the same path; node not NULL: only of it. */
+void shm_server_drop_idle(struct shm_server *server, struct vnode *node);
 
 /* A channel for process, served from now on; *ret_memfd is for the peer, the caller closes it.
  * -EUSERS with CLIENTS_MAX clients or threads. */

@@ -81,6 +81,12 @@ int op_window(struct call *call, struct vctx *ctx)
 	return r < 0 ? r : vfs_window(ctx, file, &call->fd_out, &call->reply.value);
 }
 
+int op_leases(struct call *call, struct vctx *ctx)
+{
+	call->reply.value = sizeof(struct lease_table);
+	return leases_open(call->session->container->pool->leases, &call->fd_out);
+}
+
 /* The host's inode, so that changes through every door are seen; inotify_add_watch(2) asks for read
  * permission, and here the service asks for the caller. */
 int op_watch(struct call *call, struct vctx *ctx)

@@ -10,6 +10,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "danaus/base/clock.h"
+#include "danaus/server/pool.h"
+
 static struct wire_time time_out(struct timespec time)
 {
 	return (struct wire_time){.sec = time.tv_sec, .nsec = time.tv_nsec};
@@ -41,30 +44,73 @@ void reply_attr(struct call *call, const struct attr *attr)
 	call->has_attr = true;
 }
 
+/* A lease of the answer, if the client wants one: of what is answered to this identity. Where
+ * nobody tells of its changes, for as long as it is believed in. */
+static void lease_start(struct call *call, struct vctx *ctx, struct lease_draft *draft)
+{
+	struct session *session = call->session;
+	const struct known_identity *known = call->known;
+	uint64_t age = stats_now() - known->read_ns;
+
+	if (call->request.size < sizeof(struct lease))
+		return;
+	lease_begin(draft, session->container->pool->leases);
+	lease_depend(draft, process_lease_counter(session->process));
+	/* in this order: who changes the version moves the counter after it */
+	if (process_rights_version(session->process) != known->version)
+		return;
+	if (!atomic_load_explicit(&session->heard, memory_order_relaxed)) {
+		if (age >= SESSION_UNHEARD_NS)
+			return;
+		lease_until(draft, clock_coarse_ns() + SESSION_UNHEARD_NS - age);
+	}
+	ctx->lease = draft;
+}
+
+static void reply_lease(struct call *call, struct lease_draft *draft)
+{
+	struct lease lease;
+
+	if (!lease_end(draft, clock_coarse_ns(), &lease))
+		return;
+	memcpy(call->payload, &lease, sizeof(lease));
+	call->reply.len = sizeof(lease);
+}
+
 int op_open(struct call *call, struct vctx *ctx)
 {
 	const struct wire_request *q = &call->request;
 	CLEANUP_TARGET struct vtarget at = {0};
 	CLEANUP_VFILE struct vfile *file = NULL;
+	struct lease_draft draft;
 	struct attr attr;
 	int r = target(call, q->handle, call->piece1, q->flags & O_NOFOLLOW, &at);
 
+	lease_start(call, ctx, &draft);
 	if (!r)
 		r = vfs_open(ctx, &at, q->flags & ~O_CLOEXEC, q->mode, &file, &attr);
-	return r < 0 ? r : reply_file(call, &file, &attr);
+	if (!r)
+		r = reply_file(call, &file, &attr);
+	if (!r)
+		reply_lease(call, ctx->lease);
+	return r;
 }
 
 int op_stat(struct call *call, struct vctx *ctx)
 {
 	const struct wire_request *q = &call->request;
 	CLEANUP_TARGET struct vtarget at = {0};
+	struct lease_draft draft;
 	struct attr attr;
 	int r = target(call, q->handle, call->piece1, q->flags & AT_SYMLINK_NOFOLLOW, &at);
 
+	lease_start(call, ctx, &draft);
 	if (!r)
 		r = vfs_stat(ctx, &at, &attr);
-	if (!r)
+	if (!r) {
 		reply_attr(call, &attr);
+		reply_lease(call, ctx->lease);
+	}
 	return r;
 }
 

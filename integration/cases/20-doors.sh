@@ -19,4 +19,14 @@ for op in write setattr make unlink lock rename link; do
 	eq "$op at the notify door" "$(ops doors notify $op)" "$(did 'static go' $op)"
 	eq "$op through the kernel" "$(ops doors fuse $op)" 0
 done
+# what a program asks again and again needs no request, and is counted
+pod exec doors python3 -c '
+import os
+for _ in range(500):
+    os.stat("/data/many")
+    os.close(os.open("/data/many", os.O_RDONLY))'
+for op in stat open close; do
+	at_least "$op by leases" "$(ops doors lease $op)" 400
+	at_least "$op by the library" "$(($(ops doors lease $op) + $(ops doors shm $op)))" 500
+done
 eq "the host's view" "$(stat -c %s "$data/many")" "$(pod exec doors stat -c %s /data/many)"

@@ -84,6 +84,7 @@ int world_setup(void **state)
 
 	w.pool.guard_fd = -1;
 	assert_int_equal(vfs_new(&w.pool.vfs), 0);
+	w.pool.leases = vfs_leases(w.pool.vfs);
 	assert_int_equal(anchors_new(&w.pool.anchors, &err), 0);
 	assert_int_equal(loop_new(&w.pool.loop), 0);
 	assert_int_equal(workers_new(16, 64, 256 << 10, &w.pool.workers), 0);

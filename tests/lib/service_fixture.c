@@ -65,6 +65,7 @@ int service_fixture_start(struct service_fixture *fixture, const char *spec)
 	CHECK(loop_new(&pool->loop));
 	CHECK(workers_new(32, 256, 1 << 20, &pool->workers));
 	CHECK(vfs_new(&pool->vfs));
+	pool->leases = vfs_leases(pool->vfs);
 	CHECK(anchors_new(&pool->anchors, &err));
 	CHECK(shm_server_new(pool, &pool->shm));
 	*container = (struct container){.pool = pool,

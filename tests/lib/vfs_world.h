@@ -13,12 +13,12 @@ struct vfs_world {
 	unsigned fds;
 };
 
-static inline int vw_setup(void **state)
+static inline int vw_setup_on(void **state, bool fault)
 {
 	struct vfs_world *w = calloc(1, sizeof(*w));
 
 	w->fds = env_count_fds();
-	env_start(&w->env, true);
+	env_start(&w->env, fault);
 	w->user = env_cred(1000, 1000, 0, 0, NULL);
 	w->other = env_cred(1001, 1001, 0, 0, NULL);
 	w->by_user = env_ctx(w->user, 2);
@@ -26,6 +26,11 @@ static inline int vw_setup(void **state)
 	w->env.ctx.leave = w->leave;
 	*state = w;
 	return 0;
+}
+
+static inline int vw_setup(void **state)
+{
+	return vw_setup_on(state, true);
 }
 
 static inline int vw_teardown(void **state)

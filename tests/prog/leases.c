@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* leases DIR: a program that asks for the same attributes and opens the same files again and again,
+ * while another one changes what they depend on; after each change it must see it at once. As
+ * fsops: what it prints on a volume must be what it prints on a plain directory. Needs root. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define TIMES 80 /* until answers come from leases */
+
+static int to_other[2], from_other[2];
+
+/* The other process */
+
+static void put(const char *path, const char *text, int flags)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | flags, 0644);
+
+	if (write(fd, text, strlen(text)) < 0)
+		perror(path);
+	close(fd);
+}
+
+static void removed_by_child(void)
+{
+	if (!fork()) {
+		unlink("d/f");
+		_exit(0);
+	}
+	wait(NULL);
+}
+
+static void written_by_mapping(void)
+{
+	/* a static program, or this one without the library, would do so */
+	int fd = syscall(SYS_openat, AT_FDCWD, "d/f", O_RDWR, 0, 0, 0);
+	char *at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (at == MAP_FAILED)
+		perror("mmap");
+	else
+		memcpy(at, "MAP", 3);
+	munmap(at, 4096);
+	close(fd);
+}
+
+static void written_by_door(void)
+{
+	int fd = syscall(SYS_openat, AT_FDCWD, "d/f", O_WRONLY | O_APPEND, 0, 0, 0);
+
+	syscall(SYS_write, fd, "raw", 3);
+	syscall(SYS_close, fd);
+}
+
+static void appended(void)
+{
+	put("d/f", "more", O_APPEND);
+}
+
+static void cut(void)
+{
+	truncate("d/f", 2);
+}
+
+static void overwritten(void)
+{
+	put("d/f", "other", O_TRUNC);
+}
+
+static void mode(void)
+{
+	chmod("d/f", 0600);
+}
+
+static void owner(void)
+{
+	chown("d/f", 1000, 1000);
+}
+
+static void times(void)
+{
+	utimensat(AT_FDCWD, "d/f", (struct timespec[2]){{5, 0}, {6, 7}}, 0);
+}
+
+static void linked(void)
+{
+	link("d/f", "d/second");
+}
+
+static void link_removed(void)
+{
+	unlink("d/second");
+}
+
+static void renamed_over(void)
+{
+	put("d/new", "newer", 0);
+	rename("d/new", "d/f");
+}
+
+static void exchanged(void)
+{
+	put("d/new", "exchanged", 0);
+	syscall(SYS_renameat2, AT_FDCWD, "d/new", AT_FDCWD, "d/f", 2 /* RENAME_EXCHANGE */);
+}
+
+static void longer(void)
+{
+	truncate("d/f", 9000);
+}
+
+static void directory_replaced(void)
+{
+	rename("d", "e");
+	mkdir("d", 0755);
+	put("d/f", "in a new directory", 0);
+}
+
+static void directory_away(void)
+{
+	rename("d", "g");
+}
+
+static void directory_back(void)
+{
+	rename("g", "d");
+}
+
+static void removed(void)
+{
+	unlink("d/f");
+}
+
+static void made(void)
+{
+	put("d/f", "again", 0);
+}
+
+static void a_link_now(void)
+{
+	unlink("d/f");
+	symlink("../other", "d/f");
+}
+
+static void a_directory_now(void)
+{
+	unlink("d/f");
+	mkdir("d/f", 0700);
+}
+
+static void a_file_now(void)
+{
+	rmdir("d/f");
+	put("d/f", "a file", 0);
+}
+
+static void last(void)
+{
+	put("d/f", "the last one", 0);
+}
+
+static void moved_below(void)
+{
+	rename("here/in", "there/in");
+}
+
+static const struct {
+	const char *name;
+	void (*make)(void);
+} changes[] = {
+#define CHANGE(name)                                                                               \
+	{                                                                                          \
+#name, name                                                                        \
+	}
+    CHANGE(appended),	     CHANGE(cut),
+    CHANGE(overwritten),     CHANGE(mode),
+    CHANGE(owner),	     CHANGE(times),
+    CHANGE(linked),	     CHANGE(link_removed),
+    CHANGE(renamed_over),    CHANGE(exchanged),
+    CHANGE(written_by_door), CHANGE(written_by_mapping),
+    CHANGE(longer),	     CHANGE(directory_replaced),
+    CHANGE(directory_away),  CHANGE(directory_back),
+    CHANGE(removed),	     CHANGE(made),
+    CHANGE(a_link_now),	     CHANGE(a_directory_now),
+    CHANGE(a_file_now),	     CHANGE(removed_by_child),
+    CHANGE(moved_below),     CHANGE(last),
+};
+
+static void other_process(void)
+{
+	unsigned char i;
+
+	close(to_other[1]);
+	while (read(to_other[0], &i, 1) == 1) {
+		changes[i].make();
+		if (write(from_other[1], &i, 1) != 1)
+			break;
+	}
+	_exit(0);
+}
+
+static void other_makes(unsigned char i)
+{
+	if (write(to_other[1], &i, 1) != 1 || read(from_other[0], &i, 1) != 1)
+		exit(3);
+}
+
+/* What this one sees */
+
+static int kept; /* open all the time */
+
+static void show(const char *call, long r, const struct stat *st)
+{
+	if (r < 0)
+		printf(" %s: %s\n", call, strerror(errno));
+	else
+		printf(" %s: mode %o links %lu owner %u size %ld mtime %s\n", call, st->st_mode,
+		       S_ISDIR(st->st_mode) ? 0 : (unsigned long)st->st_nlink, st->st_uid,
+		       S_ISDIR(st->st_mode) ? 0 : (long)st->st_size,
+		       st->st_mtim.tv_sec == 6 ? "6" : "now");
+}
+
+static void look(bool print)
+{
+	char text[32] = "";
+	struct stat st;
+	long r;
+	int fd;
+
+	r = stat("d/f", &st);
+	if (print)
+		show("stat", r, &st);
+	r = lstat("d/f", &st);
+	if (print)
+		show("lstat", r, &st);
+	r = fstat(kept, &st);
+	if (print)
+		show("fstat", r, &st);
+#ifdef STATX_SIZE /* not in every musl */
+	struct statx stx;
+
+	r = statx(AT_FDCWD, "d/f", AT_SYMLINK_NOFOLLOW, STATX_SIZE, &stx);
+	if (print)
+		printf(" statx: %ld\n", r < 0 ? r : S_ISDIR(stx.stx_mode) ? 0 : (long)stx.stx_size);
+#endif
+	fd = open("d/f", O_RDONLY);
+	r = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (print)
+		printf(" open: %s, read: %ld \"%s\"\n", fd < 0 ? strerror(errno) : "fd", r, text);
+	close(fd);
+}
+
+static void changes_are_seen(void)
+{
+	for (unsigned char i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+		for (int n = 0; n < TIMES; n++)
+			look(false);
+		other_makes(i);
+		printf("%s:\n", changes[i].name);
+		look(true);
+	}
+}
+
+/* What is opened again is as if it had been closed. */
+static void closed_is_closed(void)
+{
+	char text[8] = "";
+	int fd = -1, other, pair[2];
+
+	for (int n = 0; n < TIMES; n++) {
+		fd = open("other", O_RDONLY);
+		read(fd, text, 3);
+		if (n % 3 == 0)
+			lseek(fd, 2, SEEK_SET);
+		close(fd);
+		if (read(fd, text, 1) >= 0 || errno != EBADF)
+			printf("read of a closed descriptor: %s\n", strerror(errno));
+	}
+	fd = open("other", O_RDONLY);
+	printf("position %ld\n", (long)lseek(fd, 0, SEEK_CUR));
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	close(fd);
+	fd = open("other", O_RDONLY);
+	printf("flags %o\n", fcntl(fd, F_GETFL) & O_NONBLOCK);
+	printf("flock %d\n", flock(fd, LOCK_EX));
+	close(fd);
+	fd = open("other", O_RDONLY);
+	other = open("other", O_RDWR);
+	printf("flock of another %d\n", flock(other, LOCK_EX | LOCK_NB));
+	close(other);
+	close(fd);
+	/* a copy goes on */
+	fd = open("other", O_RDONLY);
+	other = dup(fd);
+	close(fd);
+	fd = open("other", O_RDONLY);
+	read(other, text, 2);
+	printf("position %ld and %ld\n", (long)lseek(fd, 0, SEEK_CUR),
+	       (long)lseek(other, 0, SEEK_CUR));
+	close(other);
+	close(fd);
+	/* so does a child's */
+	fd = open("other", O_RDONLY);
+	pipe(pair);
+	if (!fork()) {
+		read(pair[0], text, 1);
+		printf("child reads %zd\n", read(fd, text, 4));
+		fflush(stdout);
+		_exit(0);
+	}
+	close(fd);
+	fd = open("other", O_RDONLY);
+	printf("position %ld\n", (long)lseek(fd, 0, SEEK_CUR));
+	fflush(stdout);
+	write(pair[1], "x", 1);
+	wait(NULL);
+	printf("position %ld\n", (long)lseek(fd, 0, SEEK_CUR));
+	close(fd);
+}
+
+/* A record lock goes with any close of its file. */
+static void locks_end(void)
+{
+	struct flock lock = {.l_type = F_WRLCK};
+	int locked = open("other", O_RDWR), status;
+
+	for (int n = 0; n < TIMES; n++)
+		close(open("other", O_RDONLY));
+	printf("lock %d\n", fcntl(locked, F_SETLK, &lock));
+	close(open("other", O_RDONLY));
+	if (!fork()) {
+		int fd = open("other", O_RDWR);
+
+		_exit(fcntl(fd, F_SETLK, &lock) < 0 ? errno : 0);
+	}
+	wait(&status);
+	printf("after a close: %s\n", strerror(WEXITSTATUS(status)));
+	close(locked);
+}
+
+/* The names of open files that are removed, in any process. */
+static int removed_but_open(const char *name)
+{
+	char path[600], link[600];
+	DIR *procs = opendir("/proc");
+	struct dirent *proc;
+	int found = 0;
+
+	while ((proc = readdir(procs))) {
+		struct dirent *entry;
+		DIR *fds;
+
+		snprintf(path, sizeof(path), "/proc/%s/fd", proc->d_name);
+		fds = atoi(proc->d_name) > 0 ? opendir(path) : NULL;
+		while (fds && (entry = readdir(fds))) {
+			ssize_t n;
+
+			snprintf(path, sizeof(path), "/proc/%s/fd/%s", proc->d_name, entry->d_name);
+			n = readlink(path, link, sizeof(link) - 1);
+			link[n < 0 ? 0 : n] = '\0';
+			found += strstr(link, name) && strstr(link, "(deleted)");
+		}
+		if (fds)
+			closedir(fds);
+	}
+	closedir(procs);
+	return found;
+}
+
+/* A file that is removed takes no room when all have closed it. */
+static void removed_is_gone(void)
+{
+	put("leases-removed", "text", 0);
+	for (int n = 0; n < TIMES; n++)
+		close(open("leases-removed", O_RDONLY));
+	unlink("leases-removed");
+	printf("removed and open: %d\n", removed_but_open("leases-removed"));
+}
+
+/* Rights are those of who asks, and of now. */
+static pthread_barrier_t turn;
+
+static void *as_user(void *arg)
+{
+	struct stat st;
+	int fd;
+
+	/* this thread's alone: the libc's function would change all of them */
+	syscall(SYS_setresuid, -1, 1000, -1);
+	pthread_barrier_wait(&turn);
+	pthread_barrier_wait(&turn);
+	printf("user: stat %s, ", stat("secret/f", &st) < 0 ? strerror(errno) : "ok");
+	fd = open("secret/f", O_RDONLY);
+	printf("open %s\n", fd < 0 ? strerror(errno) : "ok");
+	return NULL;
+}
+
+static void use_secret(void)
+{
+	struct stat st;
+
+	for (int n = 0; n < TIMES; n++) {
+		stat("secret/f", &st);
+		close(open("secret/f", O_RDONLY));
+	}
+}
+
+static void rights_are_looked_at(void)
+{
+	struct stat st;
+	pthread_t thread;
+	int fd;
+
+	mkdir("secret", 0700);
+	put("secret/f", "secret", 0);
+	use_secret();
+	pthread_barrier_init(&turn, NULL, 2);
+	pthread_create(&thread, NULL, as_user, NULL);
+	pthread_barrier_wait(&turn);
+	use_secret();
+	pthread_barrier_wait(&turn);
+	pthread_join(thread, NULL);
+	printf("root: stat %d\n", stat("secret/f", &st));
+	use_secret();
+	if (seteuid(1000) < 0)
+		exit(4);
+	printf("as user: stat %s, ", stat("secret/f", &st) < 0 ? strerror(errno) : "ok");
+	fd = open("secret/f", O_RDONLY);
+	printf("open %s\n", fd < 0 ? strerror(errno) : "ok");
+	if (seteuid(0) < 0)
+		exit(4);
+	printf("root again: stat %d\n", stat("secret/f", &st));
+	chmod("secret", 0711);
+	chmod("secret/f", 0644);
+	if (seteuid(1000) < 0)
+		exit(4);
+	use_secret();
+	printf("as user: stat %d\n", stat("secret/f", &st));
+	if (seteuid(0) < 0)
+		exit(4);
+	chmod("secret/f", 0600);
+	if (seteuid(1000) < 0)
+		exit(4);
+	fd = open("secret/f", O_RDONLY);
+	printf("open %s\n", fd < 0 ? strerror(errno) : "ok");
+	if (seteuid(0) < 0)
+		exit(4);
+}
+
+/* What is above a directory may change, too. */
+static void above_is_looked_at(void)
+{
+	struct stat st;
+
+	mkdir("here", 0755);
+	mkdir("there", 0755);
+	mkdir("here/in", 0755);
+	put("here/f", "text", 0);
+	if (chdir("here/in") < 0)
+		exit(4);
+	for (int n = 0; n < TIMES; n++)
+		stat("../f", &st);
+	for (unsigned char i = 0; i < sizeof(changes) / sizeof(changes[0]); i++)
+		if (changes[i].make == moved_below)
+			other_makes(i);
+	printf("moved: %s\n", stat("../f", &st) < 0 ? strerror(errno) : "ok");
+	if (chdir("../..") < 0)
+		exit(4);
+}
+
+/* In a child all begins anew. */
+static void child_is_another(void)
+{
+	int status;
+
+	for (int n = 0; n < TIMES; n++)
+		look(false);
+	fflush(stdout);
+	if (!fork()) {
+		for (int n = 0; n < TIMES; n++)
+			look(false);
+		look(true);
+		fflush(stdout);
+		_exit(0);
+	}
+	wait(&status);
+	look(true);
+}
+
+int main(int argc, char **argv)
+{
+	if (chdir(argv[1]) < 0 || chmod(".", 0755) < 0 || pipe(to_other) < 0 ||
+	    pipe(from_other) < 0)
+		return 2;
+	mkdir("d", 0755);
+	put("d/f", "text", 0);
+	put("other", "the other file", 0);
+	kept = open("d/f", O_RDONLY);
+	if (!fork())
+		other_process();
+	changes_are_seen();
+	closed_is_closed();
+	removed_is_gone();
+	rights_are_looked_at();
+	above_is_looked_at();
+	child_is_another();
+	locks_end(); /* the last one: files are not kept open from then on */
+	close(to_other[1]);
+	return 0;
+}
