@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The door end to end: a child under the filter, its listener served by this process over the real
  * vfs, the local libservice and, where it can be mounted, the kernel face. argv[1] is a static
- * program (lib/filecalls.c) whose output must be the same on a plain directory, argv[2] another
- * (lib/crowd.c). With argv[3] the kernel face is mounted too: by hand, because a process that
+ * program (prog/filecalls.c) whose output must be the same on a plain directory, argv[2] another
+ * (prog/crowd.c). With argv[3] the kernel face is mounted too: by hand, because a process that
  * crashes while it serves its own FUSE mount cannot end. */
 #include "danaus/notify/notify.h"
 

@@ -3,7 +3,7 @@
  * filecalls DIR [kernel]: every family of file system calls in DIR, a line of output for each, the
  * same lines on any file system that is right. Linked statically: no client library can help it.
  * Without "kernel", what only a kernel file can do is left out. */
-#include "tests/lib/filecalls.h"
+#include "tests/prog/filecalls.h"
 
 #include <errno.h>
 #include <fcntl.h>

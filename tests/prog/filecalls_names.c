@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* filecalls: attributes, names and directories. */
-#include "tests/lib/filecalls.h"
+#include "tests/prog/filecalls.h"
 
 #include <dirent.h>
 #include <fcntl.h>

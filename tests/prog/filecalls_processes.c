@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* filecalls: locks, threads and processes, and what only a kernel's file can do for them. */
-#include "tests/lib/filecalls.h"
+#include "tests/prog/filecalls.h"
 
 #include <fcntl.h>
 #include <pthread.h>

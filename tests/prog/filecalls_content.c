@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* filecalls: opening, reading and writing. */
-#include "tests/lib/filecalls.h"
+#include "tests/prog/filecalls.h"
 
 #include <fcntl.h>
 #include <stdio.h>
