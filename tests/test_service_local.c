@@ -382,6 +382,40 @@ static void holes_are_found(void **state)
 	give_back(w, node, file);
 }
 
+struct seeker {
+	struct world *w;
+	struct ls_file *file;
+	atomic_bool over;
+};
+
+static void *seek_forever(void *arg)
+{
+	struct seeker *seeker = arg;
+
+	while (!atomic_load(&seeker->over))
+		ls_seek(seeker->w->ls, seeker->file, 0, SEEK_DATA);
+	return NULL;
+}
+
+static void an_append_says_where_it_went_while_others_look_for_holes(void **state)
+{
+	struct seeker seeker = {.w = *state};
+	struct iovec iov = {.iov_base = "x", .iov_len = 1};
+	struct ls_node *node;
+	pthread_t thread;
+	uint64_t end;
+
+	assert_int_equal(create(*state, seeker.w->su, "f", 0600, 0, &node, &seeker.file), 0);
+	pthread_create(&thread, NULL, seek_forever, &seeker);
+	for (uint64_t i = 1; i <= 20000; i++) {
+		assert_int_equal(ls_write(seeker.w->ls, seeker.file, &iov, 1, 0, true, &end), 1);
+		assert_int_equal(end, i);
+	}
+	atomic_store(&seeker.over, true);
+	pthread_join(thread, NULL);
+	give_back(*state, node, seeker.file);
+}
+
 #define LARGE (200u << 10)
 
 struct writer {
@@ -590,6 +624,7 @@ int main(void)
 	    TEST(a_new_files_descriptor_does_not_stay_writable),
 	    TEST(a_new_file_costs_one_descriptor),
 	    TEST(holes_are_found),
+	    TEST(an_append_says_where_it_went_while_others_look_for_holes),
 	    TEST(large_writes_do_not_mix),
 	    TEST(a_large_write_says_how_far_it_came),
 	    cmocka_unit_test(a_large_directory_is_listed_in_pieces),

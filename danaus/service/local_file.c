@@ -232,8 +232,12 @@ int64_t local_seek(struct libservice *ls, struct ls_file *file, uint64_t offset,
 
 	if (offset > INT64_MAX)
 		return -ENXIO;
+	/* An append asks the descriptor's position where it went to. */
+	pthread_mutex_lock(&file->node->write_lock);
 	at = lseek(file->fd, offset, whence);
-	return at < 0 ? -errno : at;
+	at = at < 0 ? -errno : at;
+	pthread_mutex_unlock(&file->node->write_lock);
+	return at;
 }
 
 static int readdir_locked(struct local *local, struct ls_file *file, uint64_t position,
