@@ -212,6 +212,17 @@ void local_node_ref(struct local *local, struct ls_node *node)
 	pthread_mutex_unlock(&local->bucket[b].lock);
 }
 
+bool local_node_is_last(struct local *local, struct ls_node *node)
+{
+	unsigned b = bucket_of(node->mnt, node->dev, node->ino);
+	bool last;
+
+	pthread_mutex_lock(&local->bucket[b].lock);
+	last = node->refs == 1;
+	pthread_mutex_unlock(&local->bucket[b].lock);
+	return last;
+}
+
 void local_forget(struct libservice *ls, struct ls_node *node, uint64_t count)
 {
 	struct local *local = (struct local *)ls;

@@ -84,7 +84,8 @@ static void give_back(struct local *local, struct ls_node *node)
 	char buf[LOCAL_PROC_NAME_MAX];
 	struct stat st;
 
-	if (!atomic_exchange(&node->borrowed, false))
+	if (!atomic_load_explicit(&node->borrowed, memory_order_relaxed) ||
+	    local_node_is_last(local, node) || !atomic_exchange(&node->borrowed, false))
 		return;
 	if (fstat(node->fd, &st) < 0 || !st.st_nlink)
 		return; /* it ends soon */

@@ -85,6 +85,8 @@ int local_lookup(struct libservice *ls, const struct cred *cred, struct ls_node 
 void local_forget(struct libservice *ls, struct ls_node *node, uint64_t count);
 /* One more reference. */
 void local_node_ref(struct local *local, struct ls_node *node);
+/* Whether the caller has the only one. It may be found again meanwhile. */
+bool local_node_is_last(struct local *local, struct ls_node *node);
 /* Takes fd over, also on failure. The node, with a reference, is the caller's to set. -ENOMEM. */
 int local_file_new(int fd, struct ls_file **ret);
 void local_file_free(struct ls_file *file);

@@ -124,20 +124,23 @@ int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *
 	return r;
 }
 
-/* A name of node was taken away; before: its attributes of some time before, if they were known.
- * When that was the last one, nothing of ours may keep its space; when it was not, nothing is lost.
- */
+/* A name of node, whose reference this takes over, was taken away; before: its attributes of some
+ * time before, if they were known. When that was the last one, nothing of ours may keep its space;
+ * when it was not, nothing is lost. The inode goes before its files, as in vnode_unref(). */
 static void lost_name(struct vnode *node, const struct attr *before)
 {
+	struct rested rested = {0};
 	struct attr attr;
 
 	inode_changed(node);
 	if (node->type == S_IFDIR || (before && before->nlink == 1) ||
 	    vnode_attr(node, clock_coarse_ns(), &attr) < 0 || !attr.nlink) {
-		vnode_unrest(node, true);
+		rested = vnode_take_rest(node, true);
 		if (atomic_load(&node->files) && vfs_of(node)->drop_idle)
 			vfs_of(node)->drop_idle(vfs_of(node)->drop_arg, node);
 	}
+	vnode_unref(node);
+	rested_put(rested);
 }
 
 /* With the directory's names held: *node is what walk's name is now. It was so when names_gen was
@@ -206,6 +209,7 @@ int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
 	}
 	if (!r) {
 		lost_name(node, known ? &before : NULL);
+		node = NULL;
 		dir_changed(dir);
 	}
 	vnode_unref(node);
@@ -322,10 +326,12 @@ int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtar
 	}
 	if (!r && node != victim) {
 		inode_changed(node);
-		if (victim && (flags & RENAME_EXCHANGE))
+		if (victim && (flags & RENAME_EXCHANGE)) {
 			inode_changed(victim);
-		else if (victim)
+		} else if (victim) {
 			lost_name(victim, NULL);
+			victim = NULL;
+		}
 		dir_changed(old.node);
 		if (new.node != old.node)
 			dir_changed(new.node);

@@ -78,6 +78,7 @@ static void destroy(struct vnode *node)
 {
 	struct vfs *vfs = vfs_of(node);
 	unsigned c = node_chain(node->ls);
+	struct rested rested;
 	struct vnode **p;
 
 	pthread_mutex_lock(&vfs->node_stripe[c % STRIPES]);
@@ -90,9 +91,11 @@ static void destroy(struct vnode *node)
 	lease_attr_changed(node);
 	lease_names_changed(node);
 	window_drop(vfs->windows, node);
-	vnode_unrest(node, true);
 	locks_node_gone(node);
+	/* First the inode, so that the libservice knows the files to be the last of it. */
+	rested = vnode_take_rest(node, true);
 	ls_forget(node->instance->ls, node->ls, 1);
+	rested_put(rested);
 	atomic_fetch_sub_explicit(&vfs->node_count, 1, memory_order_relaxed);
 	vfs_retire(vfs, &node->retired);
 }

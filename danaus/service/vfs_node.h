@@ -297,7 +297,13 @@ bool vfs_make_room(struct vfs *vfs, int r);
 
 /* The last one releases the ls_file. NULL is fine. */
 void vopen_put(struct vopen *open);
-/* Nothing of node rests any more: its last name is gone. */
+/* What rests with node, taken from it. forever: nothing will any more, its last name is gone. */
+struct rested {
+	struct vopen *rd, *wr; /* or NULL */
+};
+struct rested vnode_take_rest(struct vnode *node, bool forever);
+void rested_put(struct rested rested);
+/* Both. */
 void vnode_unrest(struct vnode *node, bool forever);
 /* Lets go of what rested unused since the last call, or of all that is idle. */
 void vfs_unrest(struct vfs *vfs, bool all);

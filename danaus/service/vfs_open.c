@@ -44,26 +44,35 @@ static struct vopen *vopen_ref(struct vopen *open)
 	return open;
 }
 
-void vnode_unrest(struct vnode *node, bool forever)
+struct rested vnode_take_rest(struct vnode *node, bool forever)
 {
 	struct vfs *vfs = vfs_of(node);
-	struct vopen *rd, *wr;
+	struct rested rested;
 
 	if (forever)
 		atomic_store(&node->no_rest, true);
 	pthread_mutex_lock(&node->lock);
-	rd = node->rd;
-	wr = node->wr;
+	rested = (struct rested){node->rd, node->wr};
 	node->rd = node->wr = NULL;
-	if (rd || wr) {
+	if (rested.rd || rested.wr) {
 		pthread_mutex_lock(&vfs->rest_lock);
 		list_del(&node->rest);
 		vfs->nresting--;
 		pthread_mutex_unlock(&vfs->rest_lock);
 	}
 	pthread_mutex_unlock(&node->lock);
-	vopen_put(rd);
-	vopen_put(wr);
+	return rested;
+}
+
+void rested_put(struct rested rested)
+{
+	vopen_put(rested.rd);
+	vopen_put(rested.wr);
+}
+
+void vnode_unrest(struct vnode *node, bool forever)
+{
+	rested_put(vnode_take_rest(node, forever));
 }
 
 void vfs_unrest(struct vfs *vfs, bool all)
