@@ -2,6 +2,7 @@
 /* The descriptor table. Any thread, any signal handler; see fdtab.h for the rules. */
 #include "preload/fdtab.h"
 #include "preload/lease.h"
+#include "preload/position.h"
 #include "preload/window.h"
 
 #define FD_LIMIT_MAX (1 << 20)
@@ -95,7 +96,9 @@ struct ofile *ofile_new(uint32_t handle, uint32_t flags, uint32_t mode)
 		file->serial =
 		    SERIAL_FIRST + atomic_fetch_add_explicit(&tab.serial, 1, memory_order_relaxed);
 		atomic_store_explicit(&file->lease, 0, memory_order_relaxed);
-		atomic_store_explicit(&file->moved, false, memory_order_relaxed);
+		atomic_store_explicit(&file->position, POSITION_SERVICE, memory_order_relaxed);
+		atomic_store_explicit(&file->kernels, false, memory_order_relaxed);
+		atomic_store_explicit(&file->again, false, memory_order_relaxed);
 		return file;
 	}
 	return NULL;
@@ -107,7 +110,8 @@ struct ofile *ofile_ref(struct ofile *file)
 	return file;
 }
 
-static int close_handle(uint32_t handle)
+/* kernels: the program has it open still. */
+static int close_handle(uint32_t handle, bool kernels)
 {
 	struct call call;
 	int r;
@@ -118,6 +122,7 @@ static int close_handle(uint32_t handle)
 	if (r < 0)
 		return r;
 	call_request(&call)->handle = handle;
+	call_request(&call)->flags = kernels;
 	r = call_run(&call);
 	call_end(&call);
 	return r;
@@ -142,6 +147,7 @@ void ofile_drop(struct ofile *file)
 int ofile_put(struct ofile *file)
 {
 	const struct window *window = atomic_load_explicit(&file->window, memory_order_relaxed);
+	bool kernels = atomic_load_explicit(&file->kernels, memory_order_relaxed);
 	uint32_t handle = file->handle;
 
 	if (atomic_load_explicit(&file->lease, memory_order_relaxed) &&
@@ -159,7 +165,7 @@ int ofile_put(struct ofile *file)
 	if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
 		return 0;
 	ofile_end(file, window);
-	return close_handle(handle);
+	return close_handle(handle, kernels);
 }
 
 bool ofile_tryref(struct ofile *file)
@@ -215,7 +221,7 @@ static int adopt(int fd, _Atomic uint32_t *entry, struct ofile **ret)
 		return r == -EBADF ? r : 0;
 	file = ofile_new((uint32_t)reply.value, (uint32_t)reply.value2, reply.attr.mode);
 	if (!file) {
-		close_handle((uint32_t)reply.value);
+		close_handle((uint32_t)reply.value, false);
 		return -EMFILE;
 	}
 	atomic_store(&file->numbers, 1);
@@ -517,6 +523,7 @@ static void exchange_numbers(struct ofile *file, int with, bool named)
 		} else if (atomic_compare_exchange_strong(entry, &value, FD_NATIVE)) {
 			if (!(value & FD_NAMED))
 				atomic_fetch_sub(&tab.nlight, 1);
+			atomic_store_explicit(&file->kernels, true, memory_order_relaxed);
 			atomic_fetch_sub(&file->numbers, 1);
 			atomic_fetch_sub(&file->refs, 1); /* the caller's is still there */
 		}
@@ -533,6 +540,7 @@ static int request_fd(struct ofile *file, unsigned op, int *ret_fd)
 	request_init(&request, op);
 	request.handle = file->handle;
 	ofile_spoil(file); /* others may hold it from now on */
+	position_give(file);
 	return socket_request(&request, NULL, -1, &reply, ret_fd);
 }
 

@@ -24,7 +24,9 @@ struct ofile {
 	const struct window *_Atomic window;
 	uint64_t serial;	/* no other open file of the process has it, nor a volume's root */
 	_Atomic uint32_t lease; /* what it may be opened again by (lease.h); 0: nothing */
-	_Atomic bool moved;	/* its position is, or may be, another one than 0 */
+	_Atomic uint64_t position; /* position.h */
+	_Atomic bool kernels;	   /* its numbers are the kernel's now */
+	_Atomic bool again;	   /* it was opened by a lease */
 };
 
 #define FD_PARKED_MAX 16
@@ -68,12 +70,6 @@ static inline void ofile_spoil(struct ofile *file)
 {
 	if (atomic_load_explicit(&file->lease, memory_order_relaxed))
 		atomic_store_explicit(&file->lease, 0, memory_order_relaxed);
-}
-/* A read or write at the position is about to be. */
-static inline void ofile_moves(struct ofile *file)
-{
-	if (!atomic_load_explicit(&file->moved, memory_order_relaxed))
-		atomic_store_explicit(&file->moved, true, memory_order_relaxed);
 }
 uint32_t ofile_index(const struct ofile *file);
 struct ofile *ofile_at(uint32_t index);

@@ -3,6 +3,7 @@
  * has one place in each; the later one has it. */
 #include "preload/lease.h"
 
+#include "preload/position.h"
 #include "preload/wrap.h"
 
 #define ATTRS		 256u
@@ -209,19 +210,6 @@ static struct ofile *take_back(struct leases *all, struct open_answer *at)
 	return NULL;
 }
 
-/* Back to how open(2) gives a file. */
-static bool rewound(struct ofile *file)
-{
-	struct path_args args = {.op = WIRE_SEEK};
-
-	if (!atomic_load_explicit(&file->moved, memory_order_relaxed))
-		return true;
-	if (file_do(file, &args) < 0)
-		return false;
-	atomic_store_explicit(&file->moved, false, memory_order_relaxed);
-	return true;
-}
-
 struct ofile *lease_find_open(const struct lease_key *key)
 {
 	struct leases *all = leases();
@@ -242,11 +230,13 @@ struct ofile *lease_find_open(const struct lease_key *key)
 	give(&at->head);
 	if (!file)
 		return NULL;
-	if (!good || !rewound(file)) {
+	if (!good) {
 		ofile_spoil(file);
 		ofile_put(file);
 		return NULL;
 	}
+	position_start(file);
+	atomic_store_explicit(&file->again, true, memory_order_relaxed);
 	atomic_fetch_add_explicit(&channel()->lease_opens, 1, memory_order_relaxed);
 	return file;
 }

@@ -28,8 +28,6 @@ int file_run(struct ofile *file, const struct path_args *args, struct call *call
 
 	if (!leaves_as_is(args->op))
 		ofile_spoil(file);
-	if (args->op == WIRE_SEEK)
-		ofile_moves(file);
 	r = call_begin(call, args->op);
 	if (r < 0)
 		return r;

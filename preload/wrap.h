@@ -82,6 +82,8 @@ int do_posix_fallocate(int fd, long offset, long len_bytes);
 int do_posix_fadvise(int fd, long offset, long len_bytes, int advice);
 
 /* wrap_attr.c */
+/* fstat(2), as the service says it. */
+long file_attr(struct ofile *f, struct wire_attr *ret);
 void attr_to_stat(const struct wire_attr *attr, struct stat *ret);
 long do_fstat(int fd, struct stat *ret);
 long do_fstatat(int dirfd, const char *path, struct stat *ret, int flags);

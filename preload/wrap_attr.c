@@ -61,7 +61,7 @@ static void attr_to_statx(const struct wire_attr *attr, struct statx *ret)
 	ret->stx_dev_minor = attr->dev_minor;
 }
 
-static long attr_of_file(struct ofile *f, struct wire_attr *ret)
+long file_attr(struct ofile *f, struct wire_attr *ret)
 {
 	struct lease_key key = {.from = f->serial, .rest = ""};
 	struct path_args args = {.op = WIRE_STAT};
@@ -93,7 +93,7 @@ static long stat_file(struct ofile *f, struct stat *ret)
 
 	if (bad_address(ret, sizeof(*ret)))
 		return -EFAULT;
-	r = attr_of_file(f, &attr);
+	r = file_attr(f, &attr);
 	if (r == 0)
 		attr_to_stat(&attr, ret);
 	return r;
@@ -150,7 +150,7 @@ static long statx_file(struct ofile *f, struct statx *ret)
 
 	if (bad_address(ret, sizeof(*ret)))
 		return -EFAULT;
-	r = attr_of_file(f, &attr);
+	r = file_attr(f, &attr);
 	if (r == 0)
 		attr_to_statx(&attr, ret);
 	return r;

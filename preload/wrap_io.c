@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Data: reads and writes of any size and shape over payloads of one size, and what moves data
  * between two descriptors. */
+#include "preload/position.h"
 #include "preload/wrap.h"
 #include "preload/window.h"
 
@@ -68,8 +69,6 @@ static long read_all(struct ofile *f, struct cursor at, size_t total, uint64_t o
 	struct call call;
 	long r;
 
-	if (offset == AT_POSITION)
-		ofile_moves(f);
 	do {
 		struct wire_request *request;
 
@@ -139,6 +138,22 @@ static long write_all(struct ofile *f, struct cursor at, size_t total, uint64_t 
 	return done ? (long)done : r;
 }
 
+/* At the position. */
+static long read_on(struct ofile *f, const struct iovec *iov, long niov, size_t total)
+{
+	uint64_t at;
+	long r;
+
+	do {
+		if (!position_here(f, &at))
+			return read_all(f, (struct cursor){iov, 0}, total, AT_POSITION);
+		r = niov == 1 ? window_take_some(f, iov->iov_base, total, at) : -1;
+		if (r < 0)
+			r = read_all(f, (struct cursor){iov, 0}, total, at);
+	} while (r > 0 && !position_move(f, at, at + (uint64_t)r));
+	return r;
+}
+
 long io_read(struct ofile *f, void *buf, size_t len_bytes, uint64_t offset)
 {
 	struct iovec iov = {buf, len_bytes > IO_MAX ? IO_MAX : len_bytes};
@@ -147,7 +162,9 @@ long io_read(struct ofile *f, void *buf, size_t len_bytes, uint64_t offset)
 		return -EINVAL;
 	if (len_bytes && bad_address(buf, len_bytes))
 		return -EFAULT;
-	if (offset != AT_POSITION && window_take(f, buf, iov.iov_len, offset))
+	if (offset == AT_POSITION)
+		return read_on(f, &iov, 1, iov.iov_len);
+	if (window_take(f, buf, iov.iov_len, offset))
 		return (long)iov.iov_len;
 	return read_all(f, (struct cursor){&iov, 0}, iov.iov_len, offset);
 }
@@ -171,6 +188,8 @@ long io_readv(struct ofile *f, const struct iovec *iov, long niov, uint64_t offs
 		return total;
 	if (flags & ~(RWF_HIPRI_ | RWF_NOWAIT_))
 		return -EOPNOTSUPP;
+	if (offset == AT_POSITION)
+		return read_on(f, iov, niov, (size_t)total);
 	return read_all(f, (struct cursor){iov, 0}, (size_t)total, offset);
 }
 
@@ -197,8 +216,11 @@ long io_seek(struct ofile *f, long offset, int whence)
 	struct path_args args = {
 	    .op = WIRE_SEEK, .offset = (uint64_t)offset, .mode = (uint32_t)whence};
 	struct call call;
-	long r = file_run(f, &args, &call);
+	long r;
 
+	if (position_seek(f, offset, whence, &r))
+		return r;
+	r = file_run(f, &args, &call);
 	if (r == 0)
 		r = (long)call_reply(&call)->value;
 	call_end(&call);
@@ -246,12 +268,10 @@ int do_posix_fadvise(int fd, long offset, long len_bytes, int advice)
 }
 
 /* From a file of ours into a descriptor of the kernel's, over a payload. */
-static long send_out(int out, struct ofile *in, long *offset, size_t len_bytes)
+static long send_payloads(int out, struct ofile *in, long *offset, size_t len_bytes)
 {
 	long done = 0, n, r = 0;
 
-	if (!offset)
-		ofile_moves(in);
 	while (len_bytes) {
 		struct call call;
 
@@ -280,6 +300,29 @@ static long send_out(int out, struct ofile *in, long *offset, size_t len_bytes)
 	if (offset)
 		*offset += done;
 	return done ? done : r;
+}
+
+/* Where reads of a file whose position is here begin, when offset is NULL. */
+static bool begin_here(struct ofile *in, long **offset, long *at)
+{
+	uint64_t position;
+
+	if (*offset || !position_here(in, &position))
+		return false;
+	*at = (long)position;
+	*offset = at;
+	return true;
+}
+
+static long send_out(int out, struct ofile *in, long *offset, size_t len_bytes)
+{
+	long at, r;
+	bool here = begin_here(in, &offset, &at);
+
+	r = send_payloads(out, in, offset, len_bytes);
+	if (here && r > 0)
+		position_move(in, (uint64_t)(at - r), (uint64_t)at);
+	return r;
 }
 
 /* From a descriptor of the kernel's into a file of ours. */
@@ -319,11 +362,11 @@ static long send_in(struct ofile *out, int in, long *offset, size_t len_bytes)
 static long copy(struct ofile *in, long *in_offset, struct ofile *out, long *out_offset,
 		 size_t len_bytes)
 {
+	long at, r;
+	bool here = begin_here(in, &in_offset, &at);
 	struct call call;
-	long r = call_begin(&call, WIRE_COPY);
 
-	ofile_moves(in);
-	ofile_moves(out);
+	r = call_begin(&call, WIRE_COPY);
 	if (r == 0) {
 		struct wire_request *request = call_request(&call);
 
@@ -339,6 +382,8 @@ static long copy(struct ofile *in, long *in_offset, struct ofile *out, long *out
 	call_end(&call);
 	if (r > 0 && in_offset)
 		*in_offset += r;
+	if (r > 0 && here)
+		position_move(in, (uint64_t)(at - r), (uint64_t)at);
 	if (r > 0 && out_offset)
 		*out_offset += r;
 	return r;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Record locks, whole-file locks, and lockf. */
+#include "preload/position.h"
 #include "preload/wrap.h"
 
-#define F_ULOCK_ 0
-#define F_LOCK_	 1
-#define F_TLOCK_ 2
-#define F_TEST_	 3
+#define SEEK_CUR_ 1
+#define F_ULOCK_  0
+#define F_LOCK_	  1
+#define F_TLOCK_  2
+#define F_TEST_	  3
 
 long file_lock(struct ofile *f, int cmd, struct flock *lock)
 {
@@ -13,6 +15,7 @@ long file_lock(struct ofile *f, int cmd, struct flock *lock)
 	struct path_args args = {
 	    .op = WIRE_LOCK, .mode = (uint32_t)cmd, .data = &wire, .data_bytes = sizeof(wire)};
 	struct call call;
+	uint64_t at;
 	long r;
 
 	if (bad_address(lock, sizeof(*lock)))
@@ -24,6 +27,9 @@ long file_lock(struct ofile *f, int cmd, struct flock *lock)
 				  .pid = lock->l_pid,
 				  .start = lock->l_start,
 				  .len = lock->l_len};
+	if (wire.whence == SEEK_CUR_ && position_here(f, &at) &&
+	    !__builtin_add_overflow((int64_t)at, wire.start, &wire.start))
+		wire.whence = 0 /* SEEK_SET */;
 	if (cmd == F_SETLK || cmd == F_SETLKW)
 		root.locks_used = true;
 	r = file_run(f, &args, &call);
@@ -50,7 +56,7 @@ long file_flock(struct ofile *f, int operation)
 
 static long lock_section(struct ofile *f, int cmd, long len_bytes)
 {
-	struct flock lock = {.l_type = F_WRLCK, .l_whence = 1 /* SEEK_CUR */, .l_len = len_bytes};
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_CUR_, .l_len = len_bytes};
 	long r;
 
 	switch (cmd) {

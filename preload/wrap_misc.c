@@ -32,15 +32,12 @@ long do_mmap(void *at, size_t len_bytes, int prot, int flags, int fd, long offse
 
 static long bytes_left(struct ofile *f, int *ret)
 {
-	struct path_args args = {.op = WIRE_STAT};
-	struct call call;
-	long r = file_run(f, &args, &call), size = 0, position;
+	struct wire_attr attr;
+	long r = file_attr(f, &attr), size, position;
 
-	if (r == 0)
-		size = (long)call_reply(&call)->attr.size;
-	call_end(&call);
 	if (r < 0)
 		return r;
+	size = (long)attr.size;
 	position = io_seek(f, 0, 1);
 	*ret = position < size ? (int)(size - position) : 0;
 	return 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls that make, copy and end descriptors. */
+#include "preload/position.h"
 #include "preload/wrap.h"
 
 #ifndef O_TMPFILE
@@ -63,6 +64,7 @@ long do_openat(int dirfd, const char *path, int flags, unsigned mode)
 		file = ofile_new(handle, (uint32_t)flags, type);
 		if (!file)
 			return -ENFILE;
+		position_start(file);
 		atomic_store_explicit(&file->lease, leased.open, memory_order_relaxed);
 	}
 	r = fd_install(file, 0, flags & O_CLOEXEC);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""preload_service.py FSOPS CANCEL ROOTS LEASES STRESS MAPS SOURCE_ROOT WITH_SERVICE DANAUSD LIBDANAUS INIT: what fsops, cancel,
-roots and leases print on a volume, with and without the notify door, under glibc and musl, is what it prints on a plain
+"""preload_service.py FSOPS CANCEL ROOTS LEASES POSITIONS STRESS MAPS SOURCE_ROOT WITH_SERVICE DANAUSD LIBDANAUS INIT: what fsops, cancel,
+roots, leases and positions print on a volume, with and without the notify door, under glibc and musl, is what it prints on a plain
 directory; and stress and maps, which check themselves, find nothing. Exit code 77 where that cannot be tried."""
 
 import difflib
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-fsops, cancel, roots, leases, stress, maps, source, with_service, *parts = sys.argv[1:]
+fsops, cancel, roots, leases, positions, stress, maps, source, with_service, *parts = sys.argv[1:]
 if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
     print("needs root and /dev/fuse")
     sys.exit(77)
@@ -31,9 +31,9 @@ def output(command):
 
 
 with tempfile.TemporaryDirectory() as tmp:
-    programs = [fsops, cancel, roots, leases]
+    programs = [fsops, cancel, roots, leases, positions]
     if shutil.which("musl-gcc"):
-        for name in "fsops", "cancel", "roots", "leases":
+        for name in "fsops", "cancel", "roots", "leases", "positions":
             programs.append(f"{tmp}/{name}-musl")
             subprocess.run(["musl-gcc", "-w", "-O1", f"{source}/tests/prog/{name}.c", "-o", programs[-1]], check=True)
     failed = False
@@ -44,7 +44,8 @@ with tempfile.TemporaryDirectory() as tmp:
         failed |= code != 0
         for options in ([], ["-n"]):
             behind, volume = tempfile.mkdtemp(dir=tmp), tempfile.mkdtemp(dir=tmp)
-            code, got = output([with_service, *options, *parts, f"{volume}=local:{behind}", "--", program, volume])
+            forks = ["forks"] if "positions" in program and not options else []
+            code, got = output([with_service, *options, *parts, f"{volume}=local:{behind}", "--", program, volume, *forks])
             failed |= code != 0 or got != expected
             for line in difflib.unified_diff(expected, got, "plain", f"{program} {options}", n=1, lineterm=""):
                 print(line)

@@ -113,6 +113,38 @@ static void a_page_is_there_after_its_second_read(void **state)
 	view_end(&v);
 }
 
+static void the_end_is_as_good_as_the_last_page(void **state)
+{
+	const uint64_t size = PAGES * WINDOW_PAGE;
+	char page[2 * WINDOW_PAGE];
+	struct setattr none = {.set = ATTR_SIZE};
+	struct vtarget at;
+	struct view v;
+	long n;
+
+	view_start(&v);
+	at = (struct vtarget){.dir = vfs_instance_root(v.env.instance), .path = "f"};
+	assert_int_equal(window_read_some(v.window, page, 1, size, memcpy), -1);
+	do {
+		fill(&v);
+		n = window_read_some(v.window, page, sizeof(page), size - 10, memcpy);
+	} while (n < 0);
+	assert_int_equal(n, 10);
+	assert_int_equal(page[9], 'a' + PAGES - 1);
+	while (window_read_some(v.window, page, 1, size + 5, memcpy) != 0)
+		fill(&v);
+	/* longer now: nobody is told of the old end */
+	assert_int_equal(put(&v, size, "more", 4), 4);
+	n = window_read_some(v.window, page, 100, size - 1, memcpy);
+	assert_true(n == -1 || n == 5);
+	n = window_read_some(v.window, page, 100, size + 1, memcpy);
+	assert_true(n == -1 || n == 3);
+	/* of an empty one no page vouches */
+	assert_int_equal(vfs_setattr(&v.env.ctx, &at, &none, NULL), 0);
+	assert_int_equal(window_read_some(v.window, page, 1, 0, memcpy), -1);
+	view_end(&v);
+}
+
 static void much_read_pages_bring_their_neighbours(void **state)
 {
 	struct view v;
@@ -502,6 +534,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_page_is_there_after_its_second_read),
+	    cmocka_unit_test(the_end_is_as_good_as_the_last_page),
 	    cmocka_unit_test(much_read_pages_bring_their_neighbours),
 	    cmocka_unit_test(nobody_but_the_service_writes_it),
 	    cmocka_unit_test(our_own_changes_are_seen_at_once),

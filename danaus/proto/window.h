@@ -9,6 +9,8 @@
  * `changes` after it has cleared the bits and before the data changes, so a request that was
  * answered is seen by every reader that starts after it.
  *
+ * That the file ends at `size` is what the bit of its last page says, too.
+ *
  * Per file, never the whole cache: two users of one container must not read each other's files. */
 #pragma once
 
@@ -36,25 +38,43 @@ static inline uint64_t window_pages_offset(uint64_t capacity)
 	return (sizeof(struct window) + words * 8 + WINDOW_PAGE - 1) & ~(uint64_t)(WINDOW_PAGE - 1);
 }
 
-/* True when all of [offset, offset + len) is valid: then buf has it. copy is memcpy's like. */
-static inline _Bool window_read(const struct window *window, void *buf, size_t len, uint64_t offset,
-				void *(*copy)(void *, const void *, size_t))
+/* Up to len_bytes from offset, as many as the file has: how many, when all of them are valid; buf
+ * has them then. -1: the service has to be asked. copy is memcpy's like. */
+static inline long window_read_some(const struct window *window, void *buf, size_t len,
+				    uint64_t offset, void *(*copy)(void *, const void *, size_t))
 {
 	uint64_t changes = atomic_load_explicit(&window->changes, memory_order_acquire);
 	uint64_t size = atomic_load_explicit(&window->size, memory_order_acquire);
 
-	if (!len || size > window->capacity || offset >= size || len > size - offset)
-		return 0;
-	for (uint64_t page = offset / WINDOW_PAGE; page <= (offset + len - 1) / WINDOW_PAGE;
-	     page++) {
+	uint64_t first, last;
+
+	if (!len || !size || size > window->capacity)
+		return -1;
+	/* where the file ends, its last page vouches for that */
+	len = offset >= size ? 0 : len > size - offset ? size - offset : len;
+	first = (len ? offset : size - 1) / WINDOW_PAGE;
+	last = (len ? offset + len - 1 : size - 1) / WINDOW_PAGE;
+	for (uint64_t page = first; page <= last; page++) {
 		if (!(atomic_load_explicit(&window->valid[page / 64], memory_order_acquire) >>
 			  (page % 64) &
 		      1))
-			return 0;
+			return -1;
 	}
-	copy(buf, (const char *)window + window->pages_offset + offset, len);
+	if (len)
+		copy(buf, (const char *)window + window->pages_offset + offset, len);
 #ifndef __SANITIZE_THREAD__ /* which does not know fences */
 	atomic_thread_fence(memory_order_acquire);
 #endif
-	return atomic_load_explicit(&window->changes, memory_order_relaxed) == changes;
+	return atomic_load_explicit(&window->changes, memory_order_relaxed) == changes ? (long)len
+										       : -1;
+}
+
+/* True when all of [offset, offset + len) is valid: then buf has it. */
+static inline _Bool window_read(const struct window *window, void *buf, size_t len, uint64_t offset,
+				void *(*copy)(void *, const void *, size_t))
+{
+	uint64_t size = atomic_load_explicit(&window->size, memory_order_acquire);
+
+	return len && offset < size && len <= size - offset &&
+	       window_read_some(window, buf, len, offset, copy) == (long)len;
 }

@@ -361,7 +361,7 @@ int64_t vfs_seek(struct vctx *ctx, struct vfile *file, int64_t offset, int whenc
 		break;
 	case SEEK_CUR:
 		if (__builtin_add_overflow((int64_t)position, offset, &to))
-			to = -EOVERFLOW;
+			to = -EINVAL; /* as the kernel, whatever lseek(2) says */
 		else if (to < 0)
 			to = -EINVAL;
 		break;
@@ -370,7 +370,7 @@ int64_t vfs_seek(struct vctx *ctx, struct vfile *file, int64_t offset, int whenc
 		if (to < 0)
 			break;
 		if (__builtin_add_overflow((int64_t)attr.size, offset, &to))
-			to = -EOVERFLOW;
+			to = -EINVAL; /* as the kernel, whatever lseek(2) says */
 		else if (to < 0)
 			to = -EINVAL;
 		break;

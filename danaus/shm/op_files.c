@@ -16,7 +16,8 @@ int op_close(struct call *call, struct vctx *ctx)
 	if (r < 0)
 		return r;
 	r = vfile_flush(file);
-	vfile_close_owner(file, ctx->owner);
+	if (!(call->request.flags & 1))
+		vfile_close_owner(file, ctx->owner);
 	return r;
 }
 
