@@ -300,6 +300,11 @@ int rundir_make(const json_t *spec, const char *original, size_t len, struct err
 	CLEANUP_FD int parent = -1;
 	int r = open_parent(path, true, &parent, &name);
 
+	if (r == -EACCES || r == -EPERM)
+		return err_set(err, r,
+			       "cannot make %s: %s; a rootless engine cannot start Danaus's "
+			       "services, run it as root",
+			       path, strerror(-r));
 	if (r < 0)
 		return err_prefix(err, r, "cannot make %s", path);
 	/* against a sweep; until parent is closed */

@@ -223,6 +223,20 @@ static void removing_follows_no_symlink(void **state)
 	json_decref(in);
 }
 
+static void a_rootless_engine_is_told(void **state)
+{
+	json_t *in = spec();
+	struct err err = {0};
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(seteuid(65534), 0);
+	assert_int_equal(rundir_make(in, "{}", 2, &err), -EACCES);
+	assert_int_equal(seteuid(0), 0);
+	assert_non_null(strstr(err.text, "rootless"));
+	json_decref(in);
+}
+
 static void wrong_directories_are_refused(void **state)
 {
 	assert_int_equal(rundir_remove("x"), -EINVAL);
@@ -241,6 +255,7 @@ int main(void)
 	    cmocka_unit_test(the_sweep_leaves_what_was_made_again),
 	    cmocka_unit_test(the_original_goes_back_into_the_bundle),
 	    cmocka_unit_test(removing_follows_no_symlink),
+	    cmocka_unit_test(a_rootless_engine_is_told),
 	    cmocka_unit_test(wrong_directories_are_refused),
 	};
 

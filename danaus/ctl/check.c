@@ -250,6 +250,16 @@ static int check_containerd(struct err *note)
 	return 0;
 }
 
+static int check_crio(struct err *note)
+{
+	if (!in_path("crio"))
+		return err_set(note, 1, "not installed");
+	if (access(CTL_CRIO_DROP_IN, R_OK) < 0)
+		return err_set(note, -errno,
+			       "it does not know Danaus: run danausctl configure --runtime=crio");
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	check_fn *run;
@@ -267,6 +277,7 @@ static const struct {
     {"runtime", check_runtime},
     {"podman", check_podman},
     {"containerd", check_containerd},
+    {"crio", check_crio},
 };
 
 int verb_check(int argc, char **argv)

@@ -41,7 +41,7 @@ static const struct engine {
      "restart containerd; ctr run --runtime io.containerd.danaus.v2, or a RuntimeClass with "
      "handler "
      "danaus"},
-    {"crio", "/etc/crio/crio.conf.d/50-danaus.conf",
+    {"crio", CTL_CRIO_DROP_IN,
      HEAD "[crio.runtime.runtimes.danaus]\n"
 	  "runtime_path = \"" DANAUS_BINDIR "/danaus-runtime\"\n"
 	  "runtime_type = \"oci\"\n"

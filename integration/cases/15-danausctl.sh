@@ -17,6 +17,16 @@ prints "a verb's help" '^usage: danausctl stats \[POOL\]' danausctl stats --help
 prints "configure --remove" '^remove /etc/containers' danausctl configure --runtime=podman --remove
 diff "$CASE_DIR/before" <(files)
 
+has "check, without CRI-O" "$out" '^crio +skipped not installed'
+mkdir "$CASE_DIR/bin"
+ln -s /bin/true "$CASE_DIR/bin/crio"
+check() { PATH=$PATH:$CASE_DIR/bin danausctl check; }
+refuses "check, before CRI-O knows it" '^crio +FAILED .*danausctl configure --runtime=crio' check
+danausctl configure --runtime=crio > /dev/null
+has "check, when CRI-O knows it" "$(check || true)" '^crio +ok'
+danausctl configure --runtime=crio --remove > /dev/null
+diff "$CASE_DIR/before" <(files)
+
 mount --bind /dev/fuse /dev/fuse
 mount -o remount,bind,nodev /dev/fuse
 case_cleanup() { umount /dev/fuse; }
