@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Leases: what ends one, what does not, and where there is none. */
+#include <pthread.h>
+
 #include "tests/lib/vfs_world.h"
 
 #include "danaus/base/clock.h"
@@ -314,6 +316,102 @@ static void a_cache_looks_at_each_open(void **state)
 	env_stop(&w.env);
 }
 
+/* Two threads take leases while this one changes what they are of; once it has said that a change
+ * is made, none that holds is of what was before. */
+struct racing {
+	struct vfs_world *w;
+	_Atomic uint64_t made; /* odd: a change is under way; else what there is, by its size, is
+				* size_after(made) */
+	atomic_bool ends;
+};
+
+static uint64_t size_after(uint64_t made)
+{
+	return 1 + (made / 2 % 2);
+}
+
+static void *take_leases(void *arg)
+{
+	struct racing *racing = arg;
+	struct vctx ctx = racing->w->env.ctx;
+	struct vfs *vfs = racing->w->env.vfs;
+	struct lease_draft draft;
+	struct lease lease;
+	struct attr attr;
+
+	ctx.lease = &draft;
+	while (!atomic_load(&racing->ends)) {
+		lease_begin(&draft, vfs_leases(vfs));
+		if (env_stat(&racing->w->env, &ctx, "d/f", &attr) < 0 ||
+		    !lease_end(&draft, clock_coarse_ns(), &lease))
+			continue;
+		for (unsigned n = 0; n < 100 && lease_holds(vfs_leases(vfs)->table, &lease); n++) {
+			uint64_t made = atomic_load(&racing->made);
+
+			if (!(made & 1) && attr.size != size_after(made) &&
+			    lease_holds(vfs_leases(vfs)->table, &lease) &&
+			    atomic_load(&racing->made) == made)
+				abort();
+		}
+	}
+	return NULL;
+}
+
+static void race(struct vfs_world *w, void (*change)(struct vfs_world *w, uint64_t size),
+		 unsigned times)
+{
+	struct racing racing = {.w = w};
+	pthread_t threads[2];
+
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, take_leases, &racing), 0);
+	for (unsigned n = 0; n < times; n++) {
+		uint64_t made = atomic_fetch_add(&racing.made, 1) + 2;
+
+		change(w, size_after(made));
+		atomic_store(&racing.made, made);
+		for (unsigned i = 0; i < n % 8 * 50; i++)
+			atomic_load(&racing.made);
+	}
+	atomic_store(&racing.ends, true);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+}
+
+static void exchange_directories(struct vfs_world *w, uint64_t unused)
+{
+	struct vtarget at = env_at(&w->env, "e"), to = env_at(&w->env, "d");
+
+	assert_int_equal(vfs_rename(&w->env.ctx, &at, &to, RENAME_EXCHANGE), 0);
+}
+
+static void cut_or_write(struct vfs_world *w, uint64_t size)
+{
+	struct vtarget at = env_at(&w->env, "d/f");
+	struct setattr set = {.set = ATTR_SIZE, .attr = {.size = size}};
+	struct vfile *file;
+
+	if (size == 1) {
+		assert_int_equal(vfs_setattr(&w->env.ctx, &at, &set, NULL), 0);
+		return;
+	}
+	assert_int_equal(env_open(&w->env, &w->env.ctx, "d/f", O_WRONLY, 0, &file), 0);
+	assert_int_equal(env_write(&w->env.ctx, file, "12", 2, 0), 2);
+	vfile_unref(file);
+}
+
+static void no_lease_is_of_what_was_before(void **state)
+{
+	struct vfs_world *w = *state;
+
+	vw_make_dir(w, "d");
+	vw_make_dir(w, "e");
+	vw_make_file(w, "d/f", "1");
+	vw_make_file(w, "e/f", "12");
+	race(w, exchange_directories, 60000);
+	race(w, cut_or_write, 20000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -326,6 +424,7 @@ int main(void)
 	    LEASE_TEST(an_inode_that_is_forgotten_ends_it),
 	    LEASE_TEST(a_change_from_outside_ends_it_when_it_is_seen),
 	    LEASE_TEST(the_last_name_of_an_open_file_is_told),
+	    LEASE_TEST(no_lease_is_of_what_was_before),
 	    cmocka_unit_test(a_cache_looks_at_each_open),
 	};
 

@@ -142,7 +142,7 @@ static void replace(struct vnode *dir, const char *name, size_t len, struct vnod
 	struct vfs *vfs = vfs_of(dir);
 	uint32_t hash = dentry_hash(dir, name, len);
 	struct dentry *made = NULL, *old;
-	bool room;
+	bool room, leased;
 
 	if (!drop && !dir->instance->dying)
 		made = dentry_make(dir, name, len, hash, node, now);
@@ -158,8 +158,7 @@ static void replace(struct vnode *dir, const char *name, size_t len, struct vnod
 	}
 	old = find_locked(vfs, dir, name, len, hash);
 	/* A lease may be of what the name was, unless that is known to have been nothing. */
-	if (old ? old->node && old->node != node : set)
-		lease_names_changed(dir);
+	leased = old ? old->node && old->node != node : set;
 	if (old && made && old->node == node) {
 		/* Nothing new: just good for longer. */
 		atomic_store_explicit(&old->until, now + VFS_CACHE_NS, memory_order_release);
@@ -171,6 +170,9 @@ static void replace(struct vnode *dir, const char *name, size_t len, struct vnod
 			put_in(vfs, made);
 		made = NULL;
 	}
+	/* after the change: who looks at the counter first finds the new name */
+	if (leased)
+		lease_names_changed(dir);
 	pthread_mutex_unlock(stripe_of(vfs, hash));
 	if (made)
 		dentry_free(vfs, made);

@@ -219,24 +219,19 @@ static void write_words(struct vnode *node, const struct attr *attr)
 	end_leases(node, old, attr);
 }
 
-/* With lock held, gen being what counted when attr was asked for. */
-static void store(struct vnode *node, const struct attr *attr, unsigned gen, uint64_t now)
+/* With lock held. */
+static void store(struct vnode *node, const struct attr *attr, uint64_t now)
 {
 	write_words(node, attr);
 	atomic_store(&node->attr_until, now + VFS_CACHE_NS);
 	atomic_store(&node->rights_until, now + VFS_CACHE_NS);
-	/* A change that ended meanwhile has invalidated too early. */
-	if (atomic_load(&node->attr_gen) != gen) {
-		atomic_store(&node->attr_until, 0);
-		atomic_store(&node->rights_until, 0);
-	}
 }
 
 void vnode_store(struct vnode *node, const struct attr *attr, unsigned gen, uint64_t now)
 {
 	pthread_mutex_lock(&node->lock);
 	if (atomic_load(&node->attr_gen) == gen)
-		store(node, attr, gen, now);
+		store(node, attr, now);
 	pthread_mutex_unlock(&node->lock);
 }
 
@@ -244,7 +239,7 @@ void vnode_changed(struct vnode *node, const struct attr *attr, unsigned gen, ui
 {
 	pthread_mutex_lock(&node->lock);
 	if (atomic_fetch_add(&node->attr_gen, 1) == gen && attr) {
-		store(node, attr, gen + 1, now);
+		store(node, attr, now);
 	} else {
 		atomic_store(&node->attr_until, 0);
 		atomic_store(&node->rights_until, 0);
@@ -257,9 +252,13 @@ void vnode_changed(struct vnode *node, const struct attr *attr, unsigned gen, ui
 
 void vnode_touched(struct vnode *node)
 {
+	/* Not while older ones are being stored: they would be good for a moment, and a lease of
+	 * them for a second. */
+	pthread_mutex_lock(&node->lock);
 	atomic_fetch_add(&node->attr_gen, 1);
 	atomic_store(&node->attr_until, 0);
 	lease_attr_changed(node);
+	pthread_mutex_unlock(&node->lock);
 }
 
 static void depend(const struct vctx *ctx, struct vnode *node, uint32_t counter)
