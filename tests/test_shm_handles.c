@@ -10,7 +10,13 @@
 
 struct vfile {
 	int refs;
+	struct vnode *node;
 };
+
+struct vnode *vfile_node(struct vfile *file)
+{
+	return file->node;
+}
 
 struct vfile *vfile_ref(struct vfile *file)
 {
@@ -27,18 +33,25 @@ void vfile_unref(struct vfile *file)
 static void a_handle_is_good_until_taken(void **state)
 {
 	struct handles handles;
-	struct vfile file = {.refs = 1}, *got;
+	struct vnode *node = (struct vnode *)&handles;
+	struct vfile file = {.refs = 1, .node = node}, *got;
 	uint32_t handle, other;
 
 	handles_init(&handles);
 	assert_int_equal(handles_get(&handles, 1, &got), -EBADF);
+	assert_false(handles_has(&handles, 1, NULL));
 	assert_int_equal(handles_add(&handles, &file, &handle), 0);
 	assert_int_not_equal(handle, 0);
 	assert_int_equal(handles_get(&handles, handle, &got), 0);
 	assert_ptr_equal(got, &file);
 	assert_int_equal(file.refs, 2);
 	vfile_unref(got);
+	assert_true(handles_has(&handles, handle, NULL));
+	assert_true(handles_has(&handles, handle, node));
+	assert_false(handles_has(&handles, handle, (struct vnode *)&file));
+	assert_false(handles_has(&handles, 0, NULL));
 	assert_int_equal(handles_take(&handles, handle, &got), 0);
+	assert_false(handles_has(&handles, handle, NULL));
 	assert_int_equal(file.refs, 1);
 	assert_int_equal(handles_take(&handles, handle, &got), -EBADF);
 	assert_int_equal(handles_get(&handles, handle, &got), -EBADF);

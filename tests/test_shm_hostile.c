@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/falloc.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -13,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -433,6 +436,93 @@ static void a_held_connection_delays_a_conflict_only_once(void **state)
 	shm_client_detach(&client);
 }
 
+/* Files that a client has left for the service to close, while it ends, uses them, and closes them
+ * itself. */
+static void *drop_all(void *arg)
+{
+	atomic_bool *ends = arg;
+
+	while (!atomic_load(ends))
+		shm_server_drop_idle(sw_fixture.pool.shm, NULL);
+	return NULL;
+}
+
+static void idle_files_are_taken_from_clients_that_end(void **state)
+{
+	atomic_bool ends = false;
+	pthread_t dropper;
+
+	assert_int_equal(pthread_create(&dropper, NULL, drop_all, &ends), 0);
+	for (int n = 0; n < 200; n++) {
+		struct shm_client client = sw_attach();
+		struct wire_request request;
+		struct wire_reply reply;
+		uint32_t handle[8];
+
+		for (unsigned i = 0; i < 8; i++) {
+			assert_int_equal(
+			    shm_client_open(&client, "l", O_RDWR | O_CREAT, &handle[i]), 0);
+			/* also what is in use; and what was never a handle */
+			for (unsigned j = 0; j < SHM_IDLE; j++)
+				atomic_store(&client.channel->idle[j], j % 4   ? handle[i]
+								       : n % 2 ? UINT32_MAX - j
+									       : WIRE_ROOT(0));
+		}
+		request = shm_request(&client, WIRE_CLOSE, handle[7]);
+		shm_call(&client, 0, &request, NULL, NULL, &reply);
+		assert_true(reply.error == 0 || reply.error == -EBADF);
+		assert_int_equal(shm_client_stat(&client, "l", NULL), 0);
+		shm_client_detach(&client);
+	}
+	atomic_store(&ends, true);
+	pthread_join(dropper, NULL);
+}
+
+/* Whatever a program does with the descriptor of the leases, nothing of it is what another sees. */
+static void the_leases_cannot_be_written(void **state)
+{
+	struct shm_client client = sw_attach();
+	struct wire_request request = shm_request(&client, WIRE_LEASES, 0);
+	struct wire_reply reply;
+	char path[40];
+	int fd, again;
+	void *at;
+
+	assert_int_equal(shm_socket_call(&client, &request, NULL, -1, &reply, &fd), 0);
+	assert_int_equal(reply.value, sizeof(struct lease_table));
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, O_RDWR);
+	for (int i = 0; i < 2; i++) {
+		int by = i ? again : fd;
+
+		if (by < 0)
+			continue;
+		assert_int_equal(pwrite(by, "x", 1, 0), -1);
+		assert_int_equal(ftruncate(by, 0), -1);
+		assert_int_equal(ftruncate(by, 1 << 20), -1);
+		assert_int_equal(fallocate(by, 0, 0, 1 << 20), -1);
+		assert_int_equal(fallocate(by, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096),
+				 -1);
+		assert_int_equal(fallocate(by, FALLOC_FL_ZERO_RANGE, 0, 4096), -1);
+		assert_int_equal(fcntl(by, F_ADD_SEALS, F_SEAL_WRITE), -1);
+		assert_ptr_equal(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, by, 0),
+				 MAP_FAILED);
+		at = mmap(NULL, 4096, PROT_READ, MAP_SHARED, by, 0);
+		assert_ptr_not_equal(at, MAP_FAILED);
+		assert_int_equal(mprotect(at, 4096, PROT_READ | PROT_WRITE), -1);
+		assert_int_equal(madvise(at, 4096, MADV_REMOVE), -1);
+		munmap(at, 4096);
+	}
+	close(again);
+	close(fd);
+	for (int i = 0; i < 3000; i++) {
+		assert_int_equal(shm_socket_call(&client, &request, NULL, -1, &reply, &fd), 0);
+		close(fd);
+	}
+	shm_client_detach(&client);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -448,6 +538,8 @@ int main(void)
 	    SW_TEST(another_mount_namespace_is_not_looked_through),
 	    SW_TEST(a_sleeper_that_is_moved_away_ends_all_the_same),
 	    SW_TEST(a_held_connection_delays_a_conflict_only_once),
+	    SW_TEST(idle_files_are_taken_from_clients_that_end),
+	    SW_TEST(the_leases_cannot_be_written),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -329,12 +329,9 @@ static unsigned take_idle(struct client *client, struct vnode *node, struct vfil
 
 	for (unsigned i = 0; i < SHM_IDLE && n < cap; i++) {
 		uint32_t handle = atomic_load(&client->channel->idle[i]);
-		CLEANUP_VFILE struct vfile *file = NULL;
 
-		if (!handle || handles_get(handles, handle, &file) < 0 ||
-		    (node && vfile_node(file) != node))
-			continue;
-		if (atomic_compare_exchange_strong(&client->channel->idle[i], &handle, 0) &&
+		if (handle && handles_has(handles, handle, node) &&
+		    atomic_compare_exchange_strong(&client->channel->idle[i], &handle, 0) &&
 		    !handles_take(handles, handle, &files[n]))
 			n++;
 	}
@@ -381,15 +378,15 @@ static void client_free(void *arg)
 {
 	struct client *client = arg;
 	struct shm_server *server = client->server;
-	/* shm_server_settle() looks at it while the client is listed */
-	struct process *process = process_hold(client->session.process);
 
 	answer_the_rest(client);
 	for (unsigned i = 0; i < SHM_SLOTS; i++) {
 		if (client->known[i].cred)
 			cred_unref(client->known[i].cred);
 	}
-	session_done(&client->session);
+	/* while the client is listed shm_server_settle() waits for this, and idle files are taken
+	 */
+	session_end(&client->session);
 	pthread_mutex_lock(&server->lock);
 	count_unasked(client);
 	*client->link = client->next;
@@ -398,7 +395,7 @@ static void client_free(void *arg)
 	server->count--;
 	pthread_cond_broadcast(&server->gone);
 	pthread_mutex_unlock(&server->lock);
-	process_unref(process);
+	session_done(&client->session);
 	munmap(client->channel, SHM_CHANNEL_BYTES);
 	free(client);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owns the table of one client. The lock is held for a few loads and stores only; nobody but this
- * client's own threads takes it. */
+/* Owns the table of one client. The lock is held for a few loads and stores only; who takes it
+ * beside the client's own threads takes idle files away (shm_server_drop_idle()). */
 #include "danaus/shm/handles.h"
 
 #include <errno.h>
@@ -70,6 +70,19 @@ int handles_get(struct handles *handles, uint32_t handle, struct vfile **ret)
 		return -EBADF;
 	*ret = file;
 	return 0;
+}
+
+bool handles_has(struct handles *handles, uint32_t handle, const struct vnode *node)
+{
+	struct vfile *file = NULL;
+	bool has;
+
+	pthread_mutex_lock(&handles->lock);
+	if (handle < handles->used && handle)
+		file = handles->entry[handle].file;
+	has = file && (!node || vfile_node(file) == node);
+	pthread_mutex_unlock(&handles->lock);
+	return has;
 }
 
 int handles_take(struct handles *handles, uint32_t handle, struct vfile **ret)

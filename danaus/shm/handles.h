@@ -3,6 +3,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "danaus/service/vfs.h"
@@ -25,5 +26,7 @@ void handles_done(struct handles *handles);
 int handles_add(struct handles *handles, struct vfile *file, uint32_t *ret);
 /* A new reference, or -EBADF. */
 int handles_get(struct handles *handles, uint32_t handle, struct vfile **ret);
+/* Whether it is one, of node (NULL: of any). */
+bool handles_has(struct handles *handles, uint32_t handle, const struct vnode *node);
 /* Out of the table; the reference is the caller's. -EBADF. */
 int handles_take(struct handles *handles, uint32_t handle, struct vfile **ret);

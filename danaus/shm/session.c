@@ -18,14 +18,21 @@ void session_init(struct session *session, struct process *process)
 	handles_init(&session->handles);
 }
 
-void session_done(struct session *session)
+void session_end(struct session *session)
 {
 	uint64_t owner = process_owner(session->process);
 
 	for (uint32_t i = 1; i < session->handles.used; i++) {
-		if (session->handles.entry[i].file)
-			vfile_close_owner(session->handles.entry[i].file, owner);
+		CLEANUP_VFILE struct vfile *file = NULL;
+
+		if (!handles_take(&session->handles, i, &file))
+			vfile_close_owner(file, owner);
 	}
+}
+
+void session_done(struct session *session)
+{
+	session_end(session);
 	handles_done(&session->handles);
 	process_unref(session->process);
 }

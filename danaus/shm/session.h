@@ -39,7 +39,10 @@ struct session {
 
 /* Takes a reference on process. */
 void session_init(struct session *session, struct process *process);
-/* Closes what its handles name, record locks included. No call is under way. */
+/* Closes what its handles name, record locks included. No call is under way; but idle files may
+ * still be taken away from it. */
+void session_end(struct session *session);
+/* The same, and then the end of the session itself: nobody else finds it any more. */
 void session_done(struct session *session);
 /* Before memfd, the channel's memory, goes to the client. heard: see above. -errno of fstat(2). */
 int session_channel(struct session *session, int memfd, bool heard);
