@@ -523,6 +523,33 @@ static void the_leases_cannot_be_written(void **state)
 	shm_client_detach(&client);
 }
 
+/* A lease is nothing that is kept where identities are not: they may be about to change. */
+static void no_lease_while_an_identity_changes(void **state)
+{
+	struct shm_client client = sw_attach();
+	struct wire_request request = shm_request(&client, WIRE_STAT, WIRE_ROOT(0));
+	struct process *process;
+	struct wire_reply reply;
+
+	request.size = sizeof(struct lease);
+	request.len1 = 1;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(shm_call(&client, 0, &request, "", NULL, &reply), 0);
+	assert_int_equal(reply.len, sizeof(struct lease));
+	assert_int_equal(process_get(&sw_fixture.container, getpid(), &process), 0);
+	process_rights_changed(process);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(shm_call(&client, 0, &request, "", NULL, &reply), 0);
+		assert_int_equal(reply.len, 0);
+	}
+	process_rights_settled(process);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(shm_call(&client, 0, &request, "", NULL, &reply), 0);
+	assert_int_equal(reply.len, sizeof(struct lease));
+	process_unref(process);
+	shm_client_detach(&client);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -540,6 +567,7 @@ int main(void)
 	    SW_TEST(a_held_connection_delays_a_conflict_only_once),
 	    SW_TEST(idle_files_are_taken_from_clients_that_end),
 	    SW_TEST(the_leases_cannot_be_written),
+	    SW_TEST(no_lease_while_an_identity_changes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -628,7 +628,8 @@ int process_cred(struct process *process, pid_t host_tid, struct cred **ret)
 		pthread_mutex_lock(&process->lock);
 		if (known->cred)
 			cred_unref(known->cred);
-		*known = (struct known_cred){host_tid, version, now, cred_ref(cred)};
+		*known = (struct known_cred){host_tid, cred_settled(cred) ? version : 0, now,
+					     cred_ref(cred)};
 		pthread_mutex_unlock(&process->lock);
 	}
 	*ret = cred;

@@ -388,3 +388,10 @@ int cred_of_thread(pid_t host_tid, const struct idmap *map, struct cred **ret)
 	*ret = cred;
 	return 0;
 }
+
+bool cred_settled(const struct cred *cred)
+{
+	const struct idmap *own = cred->own;
+
+	return !own || (own->nuid && own->uid[0].count && own->ngid && own->gid[0].count);
+}

@@ -58,6 +58,9 @@ struct cred {
  * its capabilities only over what that one maps. -ESRCH when it is gone, -EPROTO when the kernel's
  * text is not understood. */
 int cred_of_thread(pid_t host_tid, const struct idmap *map, struct cred **ret);
+/* False: it is in a user namespace whose map somebody has still to write, so it may be another one
+ * the next time it is looked at, and nothing tells when. */
+bool cred_settled(const struct cred *cred);
 struct cred *cred_ref(struct cred *cred);
 void cred_unref(struct cred *cred);
 bool cred_same(const struct cred *a, const struct cred *b);

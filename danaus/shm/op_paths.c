@@ -56,8 +56,9 @@ static void lease_start(struct call *call, struct vctx *ctx, struct lease_draft 
 		return;
 	lease_begin(draft, session->container->pool->leases);
 	lease_depend(draft, process_lease_counter(session->process));
-	/* in this order: who changes the version moves the counter after it */
-	if (process_rights_version(session->process) != known->version)
+	/* in this order: who changes the version moves the counter after it; 0 is for nothing to be
+	 * kept */
+	if (!known->version || process_rights_version(session->process) != known->version)
 		return;
 	if (!atomic_load_explicit(&session->heard, memory_order_relaxed)) {
 		if (age >= SESSION_UNHEARD_NS)

@@ -103,7 +103,7 @@ int session_identify_anew(struct session *session, struct known_identity *known,
 		cred_unref(known->cred);
 	*known = (struct known_identity){
 	    .tid = tid,
-	    .version = version,
+	    .version = cred_settled(cred) ? version : 0,
 	    .cred = cred,
 	    .read_ns = now,
 	    .elsewhere = !process_in_mounts(session->process, host_tid),

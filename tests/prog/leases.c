@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -459,6 +460,51 @@ static void rights_are_looked_at(void)
 		exit(4);
 }
 
+/* A user namespace has no ids until somebody else writes its map. */
+static void a_map_is_written(void)
+{
+	int ready[2], written[2], status;
+	char path[64], map[] = "0 0 2000";
+	struct stat st;
+	pid_t child;
+
+	put("owned", "text", 0);
+	chown("owned", 1000, 1000);
+	pipe(ready);
+	pipe(written);
+	fflush(stdout);
+	child = fork();
+	if (!child) {
+		if (unshare(CLONE_NEWUSER) < 0)
+			_exit(errno);
+		do
+			stat("owned", &st);
+		while (st.st_uid == 1000);
+		for (int n = 0; n < TIMES; n++)
+			stat("owned", &st);
+		write(ready[1], "x", 1);
+		read(written[0], path, 1);
+		_exit(stat("owned", &st) == 0 && st.st_uid == 1000 ? 0 : 255);
+	}
+	close(ready[1]);
+	if (read(ready[0], path, 1) == 1) {
+		for (int i = 0; i < 2; i++) {
+			int fd;
+
+			snprintf(path, sizeof(path), "/proc/%d/%cid_map", child, "gu"[i]);
+			fd = open(path, O_WRONLY);
+			write(fd, map, sizeof(map) - 1);
+			close(fd);
+		}
+	}
+	write(written[1], "x", 1);
+	waitpid(child, &status, 0);
+	printf("with a map: %d\n", WEXITSTATUS(status));
+	close(ready[0]);
+	close(written[0]);
+	close(written[1]);
+}
+
 /* What is above a directory may change, too. */
 static void above_is_looked_at(void)
 {
@@ -514,6 +560,7 @@ int main(int argc, char **argv)
 	closed_is_closed();
 	removed_is_gone();
 	rights_are_looked_at();
+	a_map_is_written();
 	above_is_looked_at();
 	child_is_another();
 	locks_end(); /* the last one: files are not kept open from then on */
