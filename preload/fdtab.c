@@ -116,7 +116,7 @@ static int close_handle(uint32_t handle, bool kernels)
 	struct call call;
 	int r;
 
-	if (WIRE_IS_ROOT(handle))
+	if (!handle || WIRE_IS_ROOT(handle))
 		return 0;
 	r = call_begin(&call, WIRE_CLOSE);
 	if (r < 0)
@@ -128,27 +128,41 @@ static int close_handle(uint32_t handle, bool kernels)
 	return r;
 }
 
-/* The last reference goes. */
-static void ofile_end(struct ofile *file, const struct window *window)
+/* One reference less; true: it was the last one, and *ret_handle is to be closed. Somebody who
+ * looked at a number in passing may hold another one, also of a file that is dropped meanwhile. */
+static bool unref(struct ofile *file, uint32_t *ret_handle, bool *ret_kernels)
 {
+	uint32_t refs = atomic_load_explicit(&file->refs, memory_order_acquire);
+	const struct window *window;
+
+	do { /* what is read here is ours while there is no other reference */
+		window = atomic_load_explicit(&file->window, memory_order_relaxed);
+		*ret_handle = file->handle;
+		*ret_kernels = atomic_load_explicit(&file->kernels, memory_order_relaxed);
+	} while (!atomic_compare_exchange_weak_explicit(
+	    &file->refs, &refs, refs - 1, memory_order_acq_rel, memory_order_acquire));
+	if (refs != 1)
+		return false;
 	if (window)
 		window_unmap(window);
 	atomic_store_explicit(&tab.hint, ofile_index(file), memory_order_relaxed);
+	return true;
 }
 
 void ofile_drop(struct ofile *file)
 {
-	const struct window *window = atomic_load_explicit(&file->window, memory_order_relaxed);
+	uint32_t handle;
+	bool kernels;
 
-	atomic_store_explicit(&file->refs, 0, memory_order_release);
-	ofile_end(file, window);
+	ofile_spoil(file);
+	file->handle = 0;
+	unref(file, &handle, &kernels);
 }
 
 int ofile_put(struct ofile *file)
 {
-	const struct window *window = atomic_load_explicit(&file->window, memory_order_relaxed);
-	bool kernels = atomic_load_explicit(&file->kernels, memory_order_relaxed);
-	uint32_t handle = file->handle;
+	uint32_t handle;
+	bool kernels;
 
 	if (atomic_load_explicit(&file->lease, memory_order_relaxed) &&
 	    atomic_load_explicit(&file->refs, memory_order_acquire) == 1) {
@@ -162,10 +176,7 @@ int ofile_put(struct ofile *file)
 			break;
 		}
 	}
-	if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
-		return 0;
-	ofile_end(file, window);
-	return close_handle(handle, kernels);
+	return unref(file, &handle, &kernels) ? close_handle(handle, kernels) : 0;
 }
 
 bool ofile_tryref(struct ofile *file)

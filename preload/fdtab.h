@@ -63,7 +63,7 @@ struct ofile *ofile_ref(struct ofile *file);
 bool ofile_tryref(struct ofile *file);
 /* The last one closes the handle: what closing said. */
 int ofile_put(struct ofile *file);
-/* One that the service has closed: its place is free. */
+/* One that the service has closed: the reference goes, and nothing is to be closed. */
 void ofile_drop(struct ofile *file);
 /* Its next close is its end: something about it is not as open(2) gives it. */
 static inline void ofile_spoil(struct ofile *file)

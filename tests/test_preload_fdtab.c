@@ -137,6 +137,30 @@ static void a_closed_number_serves_again(void **state)
 	close_one(again);
 }
 
+/* Who looked at the number in passing still has a reference when the file is dropped: the place is
+ * another one's only after that, and no handle is closed, which may be another file's. */
+static void a_dropped_file_is_not_closed(void **state)
+{
+	struct ofile *file = ofile_new(10, O_RDONLY, S_IFREG | 0644);
+
+	closed = 0;
+	atomic_store(&file->lease, 1);
+	park_as = LEASE_CLOSED;
+	assert_int_equal(ofile_put(file), 0);
+	assert_false(ofile_tryref(file));
+
+	file = ofile_new(11, O_RDONLY, S_IFREG | 0644);
+	ofile_ref(file);
+	ofile_drop(file);
+	park_as = LEASE_PARKED; /* by no means */
+	assert_true(ofile_tryref(file));
+	ofile_put(file);
+	ofile_put(file);
+	assert_false(ofile_tryref(file));
+	assert_int_equal(closed, 0);
+	park_as = LEASE_NOT_PARKED;
+}
+
 static void the_last_number_closes_the_file(void **state)
 {
 	struct ofile *file;
@@ -252,6 +276,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_closed_number_serves_again),
+	    cmocka_unit_test(a_dropped_file_is_not_closed),
 	    cmocka_unit_test(the_last_number_closes_the_file),
 	    cmocka_unit_test(a_call_under_way_keeps_the_file),
 	    cmocka_unit_test(a_file_that_is_gone_is_not_closed_again),
