@@ -14,7 +14,8 @@
 struct answer {
 	_Atomic uint32_t busy; /* somebody has it in hand */
 	uint32_t tid;	       /* 0: nothing is here */
-	uint64_t from, until_ns;
+	uint64_t from;
+	uint64_t asked_ns; /* good for duration_us from then on */
 	uint32_t flags, path_bytes;
 	struct lease lease;
 	char path[PATH_KEPT_MAX];
@@ -48,11 +49,16 @@ static struct shm_channel *channel(void)
 	return atomic_load_explicit(&root.channel, memory_order_relaxed);
 }
 
+/* The kernel's: what stands in for the libc's function, to show a program another time, may let it
+ * stand still, or open files itself. */
 uint64_t lease_clock_ns(void)
 {
+	static void *_Atomic slot;
+	int (*get)(int, struct timespec_ *) = libc_find_vdso(&slot, "__vdso_clock_gettime");
 	struct timespec_ now;
 
-	if (LIBC(int, clock_gettime)(MONOTONIC_COARSE, &now) < 0)
+	if (unlikely(get(MONOTONIC_COARSE, &now) < 0) &&
+	    SYS(clock_gettime, MONOTONIC_COARSE, &now, 0) < 0)
 		return 0;
 	return (uint64_t)now.sec * 1000000000 + (uint64_t)now.nsec;
 }
@@ -130,7 +136,9 @@ static bool is_of(const struct answer *at, const struct lease_key *key, uint32_t
 
 static bool holds(const struct answer *at)
 {
-	return lease_holds(leases()->table, &at->lease) && lease_clock_ns() < at->until_ns &&
+	/* a clock that went back, into another time namespace, ends it, too */
+	return lease_holds(leases()->table, &at->lease) &&
+	       lease_clock_ns() - at->asked_ns < (uint64_t)at->lease.duration_us * 1000 &&
 	       !atomic_load_explicit(&channel()->dead, memory_order_relaxed);
 }
 
@@ -141,7 +149,7 @@ static void fill(struct answer *at, const struct lease_key *key, uint32_t path_b
 	at->from = key->from;
 	at->flags = key->flags;
 	at->path_bytes = path_bytes;
-	at->until_ns = clock_ns + (uint64_t)lease->duration_us * 1000;
+	at->asked_ns = clock_ns;
 	at->lease = *lease;
 	memcpy(at->path, key->rest, path_bytes);
 }

@@ -115,6 +115,21 @@ static const Elf64_Sym *find_sysv(const struct symbols *symbols, const char *nam
 	return NULL;
 }
 
+static void *find_in(const struct map *map, const char *name)
+{
+	const Elf64_Sym *symbol = NULL;
+	struct symbols symbols;
+
+	symbols_of(map, &symbols);
+	if (!symbols.table || !symbols.names)
+		return NULL;
+	if (symbols.gnu_hash)
+		symbol = find_gnu(&symbols, name);
+	else if (symbols.hash && symbols.hash[0])
+		symbol = find_sysv(&symbols, name);
+	return symbol ? (void *)(map->base + symbol->st_value) : NULL;
+}
+
 static void *find_in_map(const char *name)
 {
 	const struct map *map;
@@ -123,22 +138,11 @@ static void *find_in_map(const char *name)
 	if (!&_r_debug)
 		return NULL;
 	for (map = _r_debug.maps; map; map = map->next) {
-		const Elf64_Sym *symbol = NULL;
-		struct symbols symbols;
+		void *found = passed ? find_in(map, name) : NULL;
 
-		if (!passed) {
-			passed = map->dynamic == _DYNAMIC;
-			continue;
-		}
-		symbols_of(map, &symbols);
-		if (!symbols.table || !symbols.names)
-			continue;
-		if (symbols.gnu_hash)
-			symbol = find_gnu(&symbols, name);
-		else if (symbols.hash && symbols.hash[0])
-			symbol = find_sysv(&symbols, name);
-		if (symbol)
-			return (void *)(map->base + symbol->st_value);
+		if (found)
+			return found;
+		passed = passed || map->dynamic == _DYNAMIC;
 	}
 	return NULL;
 }
@@ -161,6 +165,43 @@ void *libc_find(void *_Atomic *slot, const char *name)
 	found = look_up(name);
 	if (!found)
 		found = (void *)nothing;
+	atomic_store_explicit(slot, found, memory_order_relaxed);
+	return found;
+}
+
+static long absent(void)
+{
+	return -ENOSYS;
+}
+
+static void *look_up_vdso(const char *name)
+{
+	unsigned long at = LIBC(unsigned long, getauxval)(AT_SYSINFO_EHDR);
+	const Elf64_Ehdr *head = (const Elf64_Ehdr *)at;
+	const Elf64_Phdr *part;
+	struct map map = {0};
+
+	if (!at || failed((long)at))
+		return NULL;
+	part = (const Elf64_Phdr *)(at + head->e_phoff);
+	for (unsigned i = 0; i < head->e_phnum; i++) {
+		if (part[i].p_type == PT_LOAD && !map.base)
+			map.base = at + part[i].p_offset - part[i].p_vaddr;
+		if (part[i].p_type == PT_DYNAMIC)
+			map.dynamic = (Elf64_Dyn *)(at + part[i].p_offset);
+	}
+	return map.dynamic ? find_in(&map, name) : NULL;
+}
+
+void *libc_find_vdso(void *_Atomic *slot, const char *name)
+{
+	void *found = atomic_load_explicit(slot, memory_order_relaxed);
+
+	if (likely(found != NULL))
+		return found;
+	found = look_up_vdso(name);
+	if (!found)
+		found = (void *)absent;
 	atomic_store_explicit(slot, found, memory_order_relaxed);
 	return found;
 }

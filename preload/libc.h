@@ -19,6 +19,10 @@ void libc_testcancel(void);
 		(ret_type(*)()) libc_find(&slot_, #name);                                          \
 	})
 
+/* The kernel's own function in the vdso, which nothing in between changes, kept in *slot; one that
+ * fails with -ENOSYS where there is none. */
+void *libc_find_vdso(void *_Atomic *slot, const char *name);
+
 /* The one place where a negative errno becomes -1 and errno. */
 static inline long edge(long r)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* leases DIR: a program that asks for the same attributes and opens the same files again and again,
- * while another one changes what they depend on; after each change it must see it at once. As
- * fsops: what it prints on a volume must be what it prints on a plain directory. Needs root. */
+/* leases DIR [SOURCE]: a program that asks for the same attributes and opens the same files again
+ * and again, while another one changes what they depend on; after each change it must see it at
+ * once. As fsops: what it prints on a volume must be what it prints on a plain directory. Needs
+ * root. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -545,8 +546,30 @@ static void child_is_another(void)
 	look(true);
 }
 
+/* What somebody changes in the source, source being where, is seen within a second, whatever
+ * clock_gettime(2) is made to say. */
+static int outside_is_seen(const char *source)
+{
+	char path[4096];
+	struct stat st;
+
+	put("outside", "text", 0);
+	for (int n = 0; n < TIMES; n++)
+		stat("outside", &st);
+	snprintf(path, sizeof(path), "%s/outside", source);
+	if (truncate(path, 100) < 0)
+		return 4;
+	for (int n = 0; n < 1000 && st.st_size != 100; n++) {
+		usleep(5000);
+		stat("outside", &st);
+	}
+	return st.st_size == 100 ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc > 2)
+		return chdir(argv[1]) < 0 ? 2 : outside_is_seen(argv[2]);
 	if (chdir(argv[1]) < 0 || chmod(".", 0755) < 0 || pipe(to_other) < 0 ||
 	    pipe(from_other) < 0)
 		return 2;
