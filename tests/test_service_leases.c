@@ -304,6 +304,32 @@ static void the_last_name_of_an_open_file_is_told(void **state)
 	vfs_set_drop_idle(w->env.vfs, NULL, NULL);
 }
 
+static void note_all(void *arg, struct vnode *node)
+{
+	*(bool *)arg = !node;
+}
+
+/* With fault below. */
+static void descriptors_are_taken_from_idle_files(void **state)
+{
+	struct vfs_world *w = *state;
+	struct vfile *file;
+	bool dropped = false;
+
+	vfs_set_drop_idle(w->env.vfs, note_all, &dropped);
+	vw_make_file(w, "f", "text");
+	vfs_trim(w->env.vfs);
+	atomic_store(&w->env.plan.error, -EMFILE);
+	for (uint64_t ahead = 1; ahead < 8 && !dropped; ahead++) {
+		atomic_store(&w->env.plan.first, atomic_load(&w->env.plan.calls) + ahead);
+		if (!env_open(&w->env, &w->env.ctx, "f", O_RDONLY | O_NOATIME, 0, &file))
+			vfile_unref(file);
+	}
+	atomic_store(&w->env.plan.first, 0);
+	assert_true(dropped);
+	vfs_set_drop_idle(w->env.vfs, NULL, NULL);
+}
+
 static void a_cache_looks_at_each_open(void **state)
 {
 	struct vfs_world w = {0};
@@ -425,6 +451,7 @@ int main(void)
 	    LEASE_TEST(a_change_from_outside_ends_it_when_it_is_seen),
 	    LEASE_TEST(the_last_name_of_an_open_file_is_told),
 	    LEASE_TEST(no_lease_is_of_what_was_before),
+	    VW_TEST(descriptors_are_taken_from_idle_files),
 	    cmocka_unit_test(a_cache_looks_at_each_open),
 	};
 

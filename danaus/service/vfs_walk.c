@@ -34,6 +34,8 @@ bool vfs_make_room(struct vfs *vfs, int r)
 {
 	if (r != -EMFILE && r != -ENFILE)
 		return false;
+	if (vfs->drop_idle)
+		vfs->drop_idle(vfs->drop_arg, NULL);
 	vfs_unrest(vfs, true);
 	dentry_evict(vfs, CACHE_NAMES / 4, 0);
 	vfs_reclaim(vfs, true);
