@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Times file operations in a directory: bench DIR. Says "ready", then answers each line "OPERATION
- * MILLISECONDS" of its input with the nanoseconds of one operation, median and tenth percentile of
- * batches. It keeps its files open all the time. Built dynamic and static from the same source, so
- * that the doors are compared and not programs. */
+ * MILLISECONDS" of its input with the nanoseconds of one operation: median and tenth percentile of
+ * batches, and the mean, which has the stalls in it. It keeps its files open all the time. Built
+ * dynamic and static from the same source, so that the doors are compared and not programs. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <err.h>
@@ -304,11 +304,13 @@ static void prepare(void)
 	}
 }
 
-/* Answers the median and the tenth percentile, which others on the machine disturb less. */
+/* Answers the median and the tenth percentile of the first batches, which others on the machine
+ * disturb less, and the mean of all. */
 static void measure(unsigned op, uint64_t ms)
 {
 	static double batch[BATCHES];
-	uint64_t start, t;
+	uint64_t start, t, sum = 0;
+	double mean;
 	unsigned each, n = 0;
 
 	if (ops[op].begin)
@@ -318,16 +320,22 @@ static void measure(unsigned op, uint64_t ms)
 	ops[op].run();
 	t = now() - t;
 	each = t < ms * 1000000 / BATCHES ? (unsigned)(ms * 1000000 / BATCHES / (t + 1)) + 1 : 1;
-	while (n < BATCHES && (n < 5 || now() - start < ms * 1000000)) {
+	while (n < 5 || now() - start < ms * 1000000) {
 		t = now();
 		for (unsigned k = 0; k < each; k++)
 			ops[op].run();
-		batch[n++] = (double)(now() - t) / each;
+		t = now() - t;
+		sum += t;
+		if (n < BATCHES)
+			batch[n] = (double)t / each;
+		n++;
 	}
 	if (ops[op].end)
 		ops[op].end();
+	mean = (double)sum / ((double)n * each);
+	n = n < BATCHES ? n : BATCHES;
 	qsort(batch, n, sizeof(batch[0]), compare);
-	printf("%.0f %.0f\n", batch[n / 2], batch[n / 10]);
+	printf("%.0f %.0f %.0f\n", batch[n / 2], batch[n / 10], mean);
 }
 
 int main(int argc, char **argv)
