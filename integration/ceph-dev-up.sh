@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # A one-node Ceph cluster on loopback, for tests: mon, mgr, osd, mds, one CephFS, cephx. The osd is in
-# memory; DANAUS_CEPH_STORE=bluestore puts it into a sparse file, which a killed one finds again.
+# memory; DANAUS_CEPH_STORE=bluestore puts it into a sparse file, which a killed one finds again. Lines in
+# DANAUS_CEPH_CONF come at the end of [global].
 #   ceph-dev-up.sh DIR      starts it in DIR (new or stopped) and prints DIR/ceph.conf
 # Exits with 77 and the reason when the ceph programs are not installed. Ports are free ones; nothing
 # outside of DIR is touched. ceph-dev-down.sh DIR stops it.
@@ -82,6 +83,7 @@ mon warn on pool no redundancy = false
 mon data avail crit = 1
 mon data avail warn = 1
 mgr initial modules =
+${DANAUS_CEPH_CONF:-}
 C
 q() { "$@" >/dev/null 2>&1 || { echo "ceph-dev-up.sh: failed: $*" >&2; "$@" >&2; }; }
 q ceph-authtool --create-keyring keyring --gen-key -n mon. --cap mon 'allow *'

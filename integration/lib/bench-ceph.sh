@@ -3,7 +3,10 @@
 # bench-ceph.py's containers. usage: bench-ceph.sh SOURCES OUT.json
 . "$LIB/case.sh"
 . "$LIB/ceph.sh"
-ceph_start
+mkdir /dev/shm/ceph # the sandbox's own: no fsync on this machine's disk reaches the cluster
+ln -s /dev/shm/ceph "$CASE_DIR/ceph"
+# The osd's default is a list of what was written to an object, which it copies at each write
+DANAUS_CEPH_CONF="memstore page set = true" ceph_start
 for who in fuse unionfs ceph cache union; do ceph_dirs /tenants/a/$who /base; done
 mkdir "$CASE_DIR"/{fuse,branch,unionfs}
 gcc -O2 -Wall -pthread -o "$CASE_DIR/bench" "$1/bench.c"
@@ -27,4 +30,5 @@ fi
 code=0
 python3 "$LIB/bench-ceph.py" "$2" "$fuse" "$unionfs" || code=$?
 for ((i = ${#mounted[@]} - 1; i >= 0; i--)); do umount "${mounted[i]}"; done
+until_true "the end of ceph-fuse" 60 sh -c "! pgrep -x ceph-fuse" # before its cluster's
 exit $code
