@@ -7,20 +7,20 @@
 #
 # "ceph": ceph-fuse, unionfs-fuse over it, Danaus's ceph, cache over it and union, on a cluster of its own;
 # wants the packages of a cluster, and ceph-fuse, unionfs-fuse and rocksdb-tools for what they are
-# compared in.
+# compared in. Its parts, for --only: operations, mix, rocksdb, neighbour.
 #
-#   bench.sh [ceph] [--dir DIR] [--ms MILLISECONDS] [--rounds N] [--cpus LIST] [--json FILE]
+#   bench.sh [ceph [--only PART]] [--dir DIR] [--ms MILLISECONDS] [--rounds N] [--cpus LIST] [--json FILE]
 set -euo pipefail
 SRC=$(cd "$(dirname "$0")/.." && pwd)
 . "$SRC/integration/lib/build.sh"
 
 what=bench
 if [ "${1:-}" = ceph ]; then what=bench-ceph; shift; fi
-work= ms=200 rounds=5 cpus= json=
+work= ms=200 rounds=5 cpus= json= only=
 while [ $# -gt 0 ]; do
 	case $1 in
-	--dir) work=$2 ;; --ms) ms=$2 ;; --rounds) rounds=$2 ;; --cpus) cpus=$2 ;; --json) json=$2 ;;
-	*) sed -n 's/^# \{0,1\}//; 3,12p' "$0" >&2; exit 2 ;;
+	--dir) work=$2 ;; --ms) ms=$2 ;; --rounds) rounds=$2 ;; --cpus) cpus=$2 ;; --json) json=$2 ;; --only) only=$2 ;;
+	*) sed -n 's/^# \{0,1\}//; 3,13p' "$0" >&2; exit 2 ;;
 	esac
 	shift 2
 done
@@ -34,7 +34,7 @@ export DANAUS_WORK=$work
 { packages_install && build_default && install_private && image full; } > "$work/logs/bench-setup" 2>&1 ||
 	{ tail -n 40 "$work/logs/bench-setup"; exit 1; }
 if [ $what = bench-ceph ]; then
-	BENCH_MS=$ms BENCH_ROUNDS=$rounds sandbox bench-ceph bash "$SRC/integration/lib/bench-ceph.sh" \
+	BENCH_MS=$ms BENCH_ROUNDS=$rounds BENCH_ONLY=$only sandbox bench-ceph bash "$SRC/integration/lib/bench-ceph.sh" \
 		"$SRC/integration/src" "$(realpath -m "${json:-$work/bench-ceph.json}")"
 	exit
 fi

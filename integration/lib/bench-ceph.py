@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures and prints what `bench.sh ceph` compares. usage: bench-ceph.py OUT.json CEPH-FUSE UNIONFS
-(mount points; "" when there is none). Environment: BENCH_MS, BENCH_ROUNDS, CASE_DIR, CASE_CGROUP."""
+(mount points; "" when there is none). Environment: BENCH_MS, BENCH_ROUNDS, BENCH_ONLY, CASE_DIR, CASE_CGROUP."""
 import json
 import os
 import re
@@ -11,12 +11,12 @@ import sys
 import tempfile
 
 sys.dont_write_bytecode = True
+import neighbour
 from contender import Contender
 
 OPERATIONS = """stat open-close append-100 pwrite-4k pread-4k read-1m write-1m create-unlink small-file
     rename list-1000 pwrite-fsync""".split()
 TARGETS = {"stat": 10, "open-close": 10, "append-100": 10, "pwrite-4k": 10, "mix": 3}
-NEIGHBOUR = ["stat", "append-100", "pwrite-4k", "create-unlink"]
 IMAGE = "localhost/danaus-full"
 DB = ["fillrandom", "readrandom", "overwrite"]
 
@@ -82,25 +82,15 @@ def operations(samples):
     return used
 
 
-def neighbour(samples):
-    """Everybody on CPU 0, alone and beside a tenant on CPU 1 that writes and fsyncs on the host's disk."""
-    disk = tempfile.mkdtemp(dir=here)
-    for name, volume in volumes():
-        program = start(name, volume, ["--cpuset-cpus", "0"])
-        alone, beside = {}, {}
-        for o in NEIGHBOUR:
-            alone[o] = [program.ask(o, milliseconds)[0] for _ in range(rounds)]
-        other = subprocess.Popen(["taskset", "-c", "1", "sh", "-c",
-                                  f"while :; do dd if=/dev/zero of={disk}/f bs=64k count=256 conv=fsync 2>/dev/null; done"],
-                                 start_new_session=True)
-        for o in NEIGHBOUR:
-            beside[o] = [program.ask(o, milliseconds)[0] for _ in range(rounds)]
-        os.killpg(other.pid, 15)
-        other.wait()
-        program.end()
-        for o in NEIGHBOUR:
-            samples.setdefault(o, {})[name] = statistics.median(beside[o]) / statistics.median(alone[o])
-    shutil.rmtree(disk)
+def beside_a_neighbour():
+    """Everybody on CPU 0; the neighbour's disk is the one that a bind volume is on."""
+    with tempfile.TemporaryDirectory(dir=here) as bind, tempfile.TemporaryDirectory(dir=here) as disk:
+        programs = [start(n, v, ["--cpuset-cpus", str(neighbour.TENANT)])
+                    for n, v in [*volumes(), ("bind", ["-v", f"{bind}:/data"])]]
+        results = neighbour.measure(programs, disk, rounds, int(milliseconds))
+        for p in programs:
+            p.end()
+    return results
 
 
 def mix(samples):
@@ -131,14 +121,8 @@ def rocksdb(samples):
             samples.setdefault(f"db-{b}-p99", {})[name] = [float(p99[1]) * 1000]
 
 
-def main():
-    samples, slower = {}, {}
-    used = operations(samples)
-    mix(samples)
-    rocksdb(samples)
-    if os.cpu_count() > 1:
-        neighbour(slower)
-    names = [n for n, _ in volumes()]
+def tell(samples, names):
+    """What was measured but the neighbour, as JSON has it."""
     print("ns per operation, median of rounds; in brackets how many times faster than ceph-fuse, the\n"
           "median over the rounds. mix: a file server's work, 4 threads; db-: RocksDB's db_bench.\n")
     print(f"{'operation':20}" + "".join(f"{n:>22}" for n in names))
@@ -152,11 +136,25 @@ def main():
             cells.append(f"{ns:,.0f} ({times:.1f})")
         missed = fuse and o in TARGETS and results[o]["danaus-ceph"]["faster"] < TARGETS[o]
         print(f"{o:20}" + "".join(f"{c:>22}" for c in cells) + (f"  missed: {TARGETS[o]}" if missed else ""))
-    if slower:
-        print("\nhow many times as long it takes beside a neighbour that writes and fsyncs on the other CPU")
-        for o, row in slower.items():
-            print(f"{o:20}" + "".join(f"{row[n]:22.2f}" for n in names))
-    print("\nMiB resident: " + ", ".join(f"{n} {' '.join(map(str, m))}" for n, m in used.items()))
+    return results
+
+
+def main():
+    samples, used, slower = {}, {}, {}
+    wanted = os.environ.get("BENCH_ONLY") or "operations mix rocksdb neighbour"
+    names = [n for n, _ in volumes()]
+    if "operations" in wanted:
+        used = operations(samples)
+    if "mix" in wanted:
+        mix(samples)
+    if "rocksdb" in wanted:
+        rocksdb(samples)
+    results = tell(samples, names) if samples else {}
+    if "neighbour" in wanted and os.cpu_count() > 1:
+        slower = beside_a_neighbour()
+        neighbour.tell(slower)
+    if used:
+        print("MiB resident: " + ", ".join(f"{n} {' '.join(map(str, m))}" for n, m in used.items()))
     for who, why in skipped.items():
         print(f"{who}: not measured: {why}")
     with open(out, "w") as f:
