@@ -3,11 +3,15 @@
  * what is seen of a change by who hears of it before the call that made it is over. */
 #include "tests/lib/vfs_env.h"
 
+#include <pthread.h>
+#include <semaphore.h>
+
 #include "danaus/service/libservice.h"
 
 static struct libservice_ops hooked, plain;
 static struct {
 	struct env *env;
+	struct libservice *ls;
 	const char *at;		   /* the name that sets it off, once */
 	const char *renames[4][2]; /* what others do then */
 	bool listens;		   /* somebody looks at all names after each change below */
@@ -47,10 +51,29 @@ static long tell(long r)
 	return r;
 }
 
+#define CROWD 8 /* a few of their names may share a lock with "slow" */
+static struct {
+	sem_t begun, made;
+	unsigned overtook;
+} crowd;
+
+static void wait_for_crowd(void)
+{
+	struct timespec end;
+
+	sem_post(&crowd.begun);
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += 20;
+	while (crowd.overtook < CROWD / 2 && !sem_timedwait(&crowd.made, &end))
+		crowd.overtook++;
+}
+
 static int make_below(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
 		      const char *name, mode_t mode, mode_t umask, dev_t rdev, const char *target,
 		      struct ls_node **ret, struct attr *ret_attr)
 {
+	if (!strcmp(name, "slow"))
+		wait_for_crowd();
 	return tell(plain.make(ls, cred, dir, name, mode, umask, rdev, target, ret, ret_attr));
 }
 
@@ -114,6 +137,7 @@ static int setup(void **state)
 	hooked.setattr = setattr;
 	hooked.write = write_below;
 	ls->ops = &hooked;
+	hook.ls = ls;
 	env_serve(env, ls);
 	*state = env;
 	return 0;
@@ -239,6 +263,41 @@ static void who_is_told_of_a_change_sees_it(void **state)
 	vfile_unref(file);
 }
 
+static void *make_one(void *name)
+{
+	struct vctx ctx = hook.env->ctx;
+	struct vtarget at = env_at(hook.env, name);
+	struct attr attr;
+
+	assert_int_equal(vfs_make(&ctx, &at, S_IFREG | 0644, 0, NULL, &attr), 0);
+	sem_post(&crowd.made);
+	return NULL;
+}
+
+static void names_change_at_once_where_the_storage_orders_them(void **state)
+{
+	char name[CROWD][8];
+	pthread_t slow, thread[CROWD];
+
+	hook.ls->distant = true;
+	crowd.overtook = 0;
+	sem_init(&crowd.begun, 0, 0);
+	sem_init(&crowd.made, 0, 0);
+	assert_int_equal(pthread_create(&slow, NULL, make_one, "slow"), 0);
+	sem_wait(&crowd.begun);
+	for (int i = 0; i < CROWD; i++) {
+		snprintf(name[i], sizeof(name[i]), "f%d", i);
+		assert_int_equal(pthread_create(&thread[i], NULL, make_one, name[i]), 0);
+	}
+	pthread_join(slow, NULL);
+	for (int i = 0; i < CROWD; i++)
+		pthread_join(thread[i], NULL);
+	assert_int_equal(crowd.overtook, CROWD / 2);
+	all_are_as_on_the_host(*state);
+	sem_destroy(&crowd.begun);
+	sem_destroy(&crowd.made);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -247,6 +306,7 @@ int main(void)
 	    TEST(an_overtaken_rename_moves_what_is_there),
 	    TEST(two_names_that_were_of_one_inode_count_no_more),
 	    TEST(an_overtaken_unlink_takes_what_is_there),
+	    TEST(names_change_at_once_where_the_storage_orders_them),
 	    TEST(who_is_told_of_a_change_sees_it),
 	};
 

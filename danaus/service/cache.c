@@ -585,6 +585,7 @@ int cache_open(const struct source *source, const struct stack_limits *limits,
 	/* What is kept here is as old at most as what the vfs may keep. */
 	cache->base.cacheable = true;
 	cache->base.remote = !lower[0]->cacheable;
+	cache->base.distant = lower[0]->distant;
 	r = 0;
 	if (source->lower[0]->writeback && !only_local(source->lower[0]))
 		r = err_set(err, -EINVAL,

@@ -465,6 +465,7 @@ int ceph_new(const char *name, const char *dir, const struct stack_limits *limit
 	if (!fs)
 		return -ENOMEM;
 	fs->base.ops = &cephls_ops;
+	fs->base.distant = true;
 	fs->timeout_s = limits->timeout_s ? limits->timeout_s : CEPH_TIMEOUT_DEFAULT_S;
 	fs->cache_bytes = limits->cache_bytes;
 	pthread_rwlock_init(&fs->client_lock, NULL);

@@ -183,8 +183,11 @@ struct libservice {
 				* from outside of the pool meanwhile. Set by constructors whose
 				* storage is this host's; not where the storage itself keeps caches
 				* coherent between hosts. May become false at any time */
-	bool remote; /* cacheable, and not this host's: what the vfs keeps is compared at each open
-		      * and shared lock, too, and asking takes as long as a network does */
+	bool remote;  /* cacheable, and not this host's: what the vfs keeps is compared at each open
+		       * and shared lock, too, and asking takes as long as a network does */
+	bool distant; /* a network away, where each open costs, and ordering changes of names
+		       * itself: those of different names of one directory may be asked for at once.
+		       * Not with host_fd */
 };
 
 /* Calls that decide on absent operations and on ro, one per entry of the table, same arguments

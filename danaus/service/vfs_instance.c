@@ -198,6 +198,8 @@ static void cover_all(struct vfs *vfs)
 
 static void instance_free(struct vfs_instance *instance)
 {
+	for (unsigned i = 0; i < NAME_LOCKS; i++)
+		pthread_mutex_destroy(&instance->name_lock[i]);
 	free(instance->scope);
 	free(instance->target);
 	free(instance);
@@ -228,6 +230,8 @@ int vfs_instance_add(struct vfs *vfs, const char *scope, const char *target, str
 
 	if (!instance)
 		return -ENOMEM;
+	for (unsigned i = 0; i < NAME_LOCKS; i++)
+		pthread_mutex_init(&instance->name_lock[i], NULL);
 	instance->vfs = vfs;
 	instance->ls = ls;
 	instance->scope = strdup(scope);

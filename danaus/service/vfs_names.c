@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Changes of directories: make, link, unlink, rename. Each holds the directories' names locks over
- * the libservice's call and the change of the cached names, so that what the cache says is never
+/* Changes of directories: make, link, unlink, rename. Each holds its names' locks over the
+ * libservice's call and the change of the cached names, so that what the cache says is never
  * older than the last change. Any thread. */
 #include "danaus/service/vfs_node.h"
 
@@ -45,6 +45,7 @@ int vfs_make(struct vctx *ctx, const struct vtarget *at, mode_t mode, dev_t rdev
 	CLEANUP_WALK struct walk walk = {0};
 	struct ls_node *ls_node;
 	struct vnode *dir, *node;
+	pthread_mutex_t *lock;
 	struct attr attr;
 	int r = walk_parent(ctx, at, &walk);
 
@@ -58,7 +59,8 @@ int vfs_make(struct vctx *ctx, const struct vtarget *at, mode_t mode, dev_t rdev
 	r = check_new(ctx, &walk, S_ISDIR(mode));
 	if (r < 0)
 		return r;
-	pthread_mutex_lock(&dir->names);
+	lock = names_lock(dir, walk.last, walk.len);
+	pthread_mutex_lock(lock);
 	dentry_change_begin(dir, walk.last, walk.len);
 	r = ls_make(dir->instance->ls, ctx->cred, dir->ls, walk.last, mode, ctx->umask, rdev,
 		    content, &ls_node, &attr);
@@ -72,7 +74,7 @@ int vfs_make(struct vctx *ctx, const struct vtarget *at, mode_t mode, dev_t rdev
 		dentry_drop(dir, walk.last, walk.len);
 	}
 	dentry_change_end(dir);
-	pthread_mutex_unlock(&dir->names);
+	pthread_mutex_unlock(lock);
 	if (r < 0)
 		return r;
 	dir_changed(dir);
@@ -89,6 +91,7 @@ int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *
 {
 	CLEANUP_WALK struct walk walk = {0};
 	struct vnode *node, *dir;
+	pthread_mutex_t *lock;
 	int r;
 
 	ctx->leave_second = false;
@@ -104,7 +107,8 @@ int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *
 	if (!r && dir->instance != node->instance)
 		r = -EXDEV;
 	if (!r) {
-		pthread_mutex_lock(&dir->names);
+		lock = names_lock(dir, walk.last, walk.len);
+		pthread_mutex_lock(lock);
 		dentry_change_begin(dir, walk.last, walk.len);
 		r = ls_link(dir->instance->ls, ctx->cred, node->ls, dir->ls, walk.last);
 		if (!r)
@@ -112,7 +116,7 @@ int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *
 		else
 			dentry_drop(dir, walk.last, walk.len);
 		dentry_change_end(dir);
-		pthread_mutex_unlock(&dir->names);
+		pthread_mutex_unlock(lock);
 	}
 	if (!r) {
 		inode_changed(node);
@@ -143,7 +147,7 @@ static void lost_name(struct vnode *node, const struct attr *before)
 	rested_put(rested);
 }
 
-/* With the directory's names held: *node is what walk's name is now. It was so when names_gen was
+/* With the name's lock held: *node is what walk's name is now. It was so when names_gen was
  * gen; another change may have come first. */
 static int look_again(struct vctx *ctx, struct walk *walk, unsigned gen, struct vnode **node)
 {
@@ -169,6 +173,7 @@ int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
 {
 	CLEANUP_WALK struct walk walk = {0};
 	struct vnode *dir, *node = NULL;
+	pthread_mutex_t *lock;
 	struct attr before;
 	unsigned gen;
 	bool known = false;
@@ -191,7 +196,8 @@ int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
 	if (!r)
 		r = check_unlink(&walk, node, directory);
 	if (!r) {
-		pthread_mutex_lock(&dir->names);
+		lock = names_lock(dir, walk.last, walk.len);
+		pthread_mutex_lock(lock);
 		r = look_again(ctx, &walk, gen, &node);
 		if (!r)
 			r = check_unlink(&walk, node, directory);
@@ -205,7 +211,7 @@ int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
 		else if (r == -ENOENT)
 			dentry_drop(dir, walk.last, walk.len);
 		dentry_change_end(dir);
-		pthread_mutex_unlock(&dir->names);
+		pthread_mutex_unlock(lock);
 	}
 	if (!r) {
 		lost_name(node, known ? &before : NULL);
@@ -217,18 +223,18 @@ int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
 	return r;
 }
 
-static void lock_two(struct vnode *a, struct vnode *b)
+static void lock_two(pthread_mutex_t *a, pthread_mutex_t *b)
 {
-	pthread_mutex_lock(a < b ? &a->names : &b->names);
+	pthread_mutex_lock(a < b ? a : b);
 	if (a != b)
-		pthread_mutex_lock(a < b ? &b->names : &a->names);
+		pthread_mutex_lock(a < b ? b : a);
 }
 
-static void unlock_two(struct vnode *a, struct vnode *b)
+static void unlock_two(pthread_mutex_t *a, pthread_mutex_t *b)
 {
-	pthread_mutex_unlock(&a->names);
+	pthread_mutex_unlock(a);
 	if (a != b)
-		pthread_mutex_unlock(&b->names);
+		pthread_mutex_unlock(b);
 }
 
 /* do_renameat2() of Linux fs/namei.c, the part before the file system. */
@@ -269,6 +275,7 @@ int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtar
 	CLEANUP_WALK struct walk old = {0};
 	CLEANUP_WALK struct walk new = {0};
 	struct vnode *node = NULL, *victim = NULL;
+	pthread_mutex_t *old_lock, *new_lock;
 	unsigned old_gen, new_gen;
 	int r;
 
@@ -301,7 +308,9 @@ int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtar
 	if (!r)
 		r = check_rename(&old, &new, node, victim, flags);
 	if (!r) {
-		lock_two(old.node, new.node);
+		old_lock = names_lock(old.node, old.last, old.len);
+		new_lock = names_lock(new.node, new.last, new.len);
+		lock_two(old_lock, new_lock);
 		r = look_again(ctx, &old, old_gen, &node);
 		if (!r)
 			r = look_again(ctx, &new, new_gen, &victim);
@@ -322,7 +331,7 @@ int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtar
 		}
 		dentry_change_end(old.node);
 		dentry_change_end(new.node);
-		unlock_two(old.node, new.node);
+		unlock_two(old_lock, new_lock);
 	}
 	if (!r && node != victim) {
 		inode_changed(node);

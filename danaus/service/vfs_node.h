@@ -9,7 +9,7 @@
  *   vfs_locks.c     record locks and flock           windows.c    pages mapped into programs
  *   vfs_text.c      programs that run
  *
- * Locks, in the order in which they are taken: vnode.names (two by address), vnode.lock, then the
+ * Locks, in the order in which they are taken: names_lock() (two by address), vnode.lock, then the
  * stripes and lists of struct vfs, which are leaves. A libservice is never called with any but
  * vnode.names held, the face with none.
  *
@@ -36,6 +36,7 @@
 #define DENTRY_CHAINS (1u << 14)
 #define NODE_CHAINS   (1u << 12)
 #define STRIPES	      64u
+#define NAME_LOCKS    64     /* of an instance's names, where directories have none */
 #define CACHE_NAMES   16384u /* cached names, also negative ones */
 #define CACHE_NODES   8192u  /* inodes that only the cache holds */
 #define FILES_MAX     262144u
@@ -81,7 +82,7 @@ struct vnode {
 	atomic_uint files;	 /* struct vfile */
 
 	pthread_mutex_t lock;	  /* attr_word, rd, wr, resting */
-	pthread_mutex_t names;	  /* held over each change of this directory */
+	pthread_mutex_t names;	  /* held over each change of this directory; see names_lock() */
 	atomic_uint names_gen;	  /* counts our own changes of names */
 	atomic_bool names_change; /* one is under way in a watched instance */
 
@@ -140,6 +141,7 @@ struct vfs_instance {
 	struct face face;
 	atomic_bool has_face;
 	atomic_bool dying; /* no new names are cached */
+	pthread_mutex_t name_lock[NAME_LOCKS];
 };
 
 struct vfs {
@@ -232,12 +234,24 @@ struct dentry *dentry_find(struct vnode *dir, const char *name, size_t len, uint
 /* Caches what a lookup that began at names_gen gen found; node NULL: nothing. */
 void dentry_enter(struct vnode *dir, const char *name, size_t len, struct vnode *node, unsigned gen,
 		  uint64_t now);
-/* Around the libservice's change of a name and its dentry_set() or dentry_drop(), dir->names being
- * held. Who watches hears of the change from the host before we enter it: what he asks meanwhile,
- * the libservice answers. */
+/* What is held over a change of a name by the libservice and of its entry here, so that the entry
+ * is never older than the last change: dir's, or where the libservice can do with that, a lock of
+ * this and some other names of the instance. A change may wait for a network, and those of a busy
+ * directory need not do so in turn. */
+static inline pthread_mutex_t *names_lock(struct vnode *dir, const char *name, size_t len)
+{
+	struct vfs_instance *instance = dir->instance;
+
+	return instance->ls->distant
+		   ? &instance->name_lock[dentry_hash(dir, name, len) % NAME_LOCKS]
+		   : &dir->names;
+}
+/* Around the libservice's change of a name and its dentry_set() or dentry_drop(), names_lock()
+ * being held. Who watches hears of the change from the host before we enter it: what he asks
+ * meanwhile, the libservice answers. */
 void dentry_change_begin(struct vnode *dir, const char *name, size_t len);
 void dentry_change_end(struct vnode *dir);
-/* We changed the name (dir->names is held): node NULL: it is gone. */
+/* We changed the name (names_lock() is held): node NULL: it is gone. */
 void dentry_set(struct vnode *dir, const char *name, size_t len, struct vnode *node, uint64_t now);
 /* It is not known any more what the name is. */
 void dentry_drop(struct vnode *dir, const char *name, size_t len);

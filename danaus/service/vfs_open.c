@@ -437,6 +437,12 @@ static int open_node(struct vctx *ctx, struct vnode *node, int flags, uint64_t n
 	return 0;
 }
 
+/* Whether a file that is made for writing is open for reading as well. */
+static bool rests_for_all(const struct vfs_instance *instance, int flags)
+{
+	return instance->ls->distant && !(flags & (O_DIRECT | O_NOATIME));
+}
+
 /* The file of an inode that was made just now: open with whatever flags say. */
 static int open_made(struct vctx *ctx, struct vnode *dir, struct ls_node *ls_node,
 		     struct ls_file *ls_file, struct attr *attr, int flags, uint64_t now,
@@ -458,7 +464,7 @@ static int open_made(struct vctx *ctx, struct vnode *dir, struct ls_node *ls_nod
 		return r;
 	}
 	if ((flags & O_TMPFILE) != O_TMPFILE && !(flags & (O_DIRECT | O_NOATIME)))
-		rest(node, open, rd, wr);
+		rest(node, open, rd || (wr && rests_for_all(instance, flags)), wr);
 	if (rd && wr)
 		vopen_ref(open);
 	r = wr ? text_write_begin(node) : 0;
@@ -523,11 +529,16 @@ static int create(struct vctx *ctx, struct walk *walk, int flags, mode_t mode, s
 	struct ls_node *ls_node;
 	struct ls_file *ls_file;
 	struct attr attr;
+	pthread_mutex_t *lock = names_lock(dir, walk->last, walk->len);
 	int acc = flags & (O_ACCMODE | O_DIRECT), r;
 
+	/* Who makes a file to write it often reads it next: one open below for both, which also
+	 * ends at once (CephFS hears of the end of each). */
+	if (rests_for_all(dir->instance, flags) && acc == O_WRONLY)
+		acc = O_RDWR;
 	if (ls->ro)
 		return -EROFS;
-	pthread_mutex_lock(&dir->names);
+	pthread_mutex_lock(lock);
 	dentry_change_begin(dir, walk->last, walk->len);
 	r = ls_create(ls, ctx->cred, dir->ls, walk->last, acc, mode, ctx->umask, &ls_node, &ls_file,
 		      &attr);
@@ -541,7 +552,7 @@ static int create(struct vctx *ctx, struct walk *walk, int flags, mode_t mode, s
 	else
 		dentry_drop(dir, walk->last, walk->len);
 	dentry_change_end(dir);
-	pthread_mutex_unlock(&dir->names);
+	pthread_mutex_unlock(lock);
 	if (r < 0)
 		return r;
 	vnode_touched(dir);
