@@ -401,25 +401,41 @@ static int wait_asleep(struct shm_channel *channel, struct shm_slot *slot, unsig
 	}
 }
 
-bool channel_answers_soon(void)
+/* Operations of one kind take as long: stat() tells nothing about unlink(), which a network may
+ * have to hear of. */
+static _Atomic uint32_t *misses_of(unsigned op, bool makes)
 {
-	uint32_t misses = atomic_load_explicit(&root.spin_misses, memory_order_relaxed);
+	unsigned kind = op < WIRE_OP_COUNT ? op : 0;
 
-	return root_table()->spin && (misses < SPIN_MISS_MAX || misses % 64 == 0);
+	return &root.spin_misses[kind == WIRE_OPEN && makes ? WIRE_OP_COUNT : kind];
 }
 
-/* Spins for as long as a wake-up would cost, and hardly at all once that has not been enough for a
- * while: then only now and then, to notice when it is again. */
+static bool answers_soon(uint32_t misses)
+{
+	return misses < SPIN_MISS_MAX || misses % 64 == 0;
+}
+
+bool channel_answers_soon(unsigned op)
+{
+	return root_table()->spin &&
+	       answers_soon(atomic_load_explicit(misses_of(op, false), memory_order_relaxed));
+}
+
+/* Spins for as long as a wake-up would cost, and hardly at all once that has often not been enough:
+ * then only now and then, to notice when it is again. A spin in vain costs more than one saves. */
 static bool wait_spinning(struct shm_slot *slot)
 {
-	uint32_t misses = atomic_load_explicit(&root.spin_misses, memory_order_relaxed);
-	uint64_t clocks = channel_answers_soon() ? SPIN_CLOCKS : SPIN_FEW;
+	_Atomic uint32_t *missed = misses_of(slot->request.op, slot->request.flags & O_CREAT);
+	uint32_t misses = atomic_load_explicit(missed, memory_order_relaxed);
+	uint64_t clocks = answers_soon(misses) ? SPIN_CLOCKS : SPIN_FEW;
 	uint64_t start = 0;
 
 	for (unsigned i = 0;; i++) {
 		if (atomic_load_explicit(&slot->state, memory_order_acquire) == SLOT_DONE) {
 			if (misses)
-				atomic_store_explicit(&root.spin_misses, 0, memory_order_relaxed);
+				atomic_store_explicit(
+				    missed, misses < SPIN_MISS_MAX ? misses - 1 : SPIN_MISS_MAX / 2,
+				    memory_order_relaxed);
 			return true;
 		}
 		cpu_relax();
@@ -432,7 +448,8 @@ static bool wait_spinning(struct shm_slot *slot)
 				break;
 		}
 	}
-	atomic_store_explicit(&root.spin_misses, misses + 1, memory_order_relaxed);
+	atomic_store_explicit(missed, misses < SPIN_MISS_MAX ? misses + 2 : misses + 1,
+			      memory_order_relaxed);
 	return false;
 }
 

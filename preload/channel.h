@@ -29,8 +29,9 @@ int call_run(struct call *call);
 /* The two halves of it. Meanwhile the request and the bytes that it names are the service's. */
 int call_post(struct call *call);
 int call_wait(struct call *call);
-/* Whether requests are answered while their callers spin, as far as the last ones tell. */
-bool channel_answers_soon(void);
+/* Whether requests of enum wire_op op are answered while their callers spin, as far as the last
+ * ones tell. */
+bool channel_answers_soon(unsigned op);
 /* Gives the slot back; fine for a call that never began. */
 void call_end(struct call *call);
 

@@ -32,12 +32,12 @@ struct root {
 		uint32_t tid; /* 0: none */
 		uintptr_t frame;
 	} holder[SHM_SLOTS];
-	const uint32_t *live;  /* not 0, but in a child */
-	int attach_error;      /* why there is no channel; 0: not tried */
-	int socket, anchor;    /* descriptors of our own, guarded; -1 */
-	_Atomic uint32_t lock; /* of the socket; lock_take() */
-	_Atomic uint32_t spin_misses;
-	uint32_t notify;	    /* the notify door hears this process */
+	const uint32_t *live;				 /* not 0, but in a child */
+	int attach_error;				 /* why there is no channel; 0: not tried */
+	int socket, anchor;				 /* descriptors of our own, guarded; -1 */
+	_Atomic uint32_t lock;				 /* of the socket; lock_take() */
+	_Atomic uint32_t spin_misses[WIRE_OP_COUNT + 1]; /* by operation; the last: making a file */
+	uint32_t notify;				 /* the notify door hears this process */
 	uint32_t kernel_calls_left; /* a fork's child: calls that the kernel face serves before it
 				     * is worth a channel of its own */
 

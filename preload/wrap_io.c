@@ -97,8 +97,9 @@ static long read_all(struct ofile *f, struct cursor at, size_t total, uint64_t o
 static long write_all(struct ofile *f, struct cursor at, size_t total, uint64_t offset,
 		      uint32_t flags)
 {
-	size_t part =
-	    total > WIRE_PAYLOAD_MAX && channel_answers_soon() ? PART_BYTES : WIRE_PAYLOAD_MAX;
+	size_t part = total > WIRE_PAYLOAD_MAX && channel_answers_soon(WIRE_WRITE)
+			  ? PART_BYTES
+			  : WIRE_PAYLOAD_MAX;
 	size_t done = 0, chunk, next, moved, where = 0;
 	struct wire_request *request;
 	struct call call;

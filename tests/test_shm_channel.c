@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "danaus/service/patience.h"
 #include "danaus/service/vfs_node.h"
 #include "tests/lib/shm_world.h"
 
@@ -98,6 +99,44 @@ static void a_close_tells_what_was_lost(void **state)
 		/* and it is closed */
 		assert_int_equal(shm_call(&client, 0, &request, NULL, NULL, &reply), -EBADF);
 	}
+	ls->ops = plain;
+	shm_client_detach(&client);
+}
+#endif
+
+#ifndef __SANITIZE_THREAD__
+static struct libservice_ops distant;
+static unsigned told;
+
+static int count_told(struct libservice *ls, struct ls_node *node, struct statvfs *ret,
+		      uint64_t *ret_type)
+{
+	told += patience != NULL;
+	patience_waits();
+	assert_null(patience);
+	return -EIO;
+}
+
+/* Another one serves the others meanwhile. */
+static void a_call_that_waits_is_heard_of_where_a_client_has_threads(void **state)
+{
+	struct libservice *ls =
+	    vfs_instance_root(sw_fixture.container.volumes[0].instance)->instance->ls;
+	const struct libservice_ops *plain = ls->ops;
+	struct shm_client client = sw_attach();
+	struct wire_request request = shm_request(&client, WIRE_STATFS, WIRE_ROOT(0));
+	struct wire_reply reply;
+
+	request.len1 = 1;
+	distant = *plain;
+	distant.statfs = count_told;
+	ls->ops = &distant;
+	told = 0;
+	assert_int_equal(shm_call(&client, 0, &request, "", NULL, &reply), -EIO);
+	assert_int_equal(told, 0);
+	assert_int_equal(shm_call(&client, 1, &request, "", NULL, &reply), -EIO);
+	assert_int_equal(shm_call(&client, 0, &request, "", NULL, &reply), -EIO);
+	assert_int_equal(told, 2);
 	ls->ops = plain;
 	shm_client_detach(&client);
 }
@@ -354,6 +393,7 @@ int main(void)
 	    SW_TEST(a_file_is_written_and_read_back),
 #ifndef __SANITIZE_THREAD__
 	    SW_TEST(a_close_tells_what_was_lost),
+	    SW_TEST(a_call_that_waits_is_heard_of_where_a_client_has_threads),
 #endif
 	    SW_TEST(names_are_made_and_removed),
 	    SW_TEST(attributes_and_xattrs_are_set),

@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "danaus/service/patience.h"
+
 #define THREADS_MAX   256
 #define STACK_BYTES   (1u << 20)
 #define IDLE_S	      10
@@ -329,6 +331,9 @@ static int64_t by_thread(struct ceph *fs, struct ceph_ask *ask, uint64_t began)
 		return -ENOMEM;
 	pthread_mutex_lock(&late->lock);
 	r = hand_over(late, job);
+	pthread_mutex_unlock(&late->lock);
+	patience_waits();
+	pthread_mutex_lock(&late->lock);
 	ours = r < 0 || await(fs, job, began);
 	pthread_mutex_unlock(&late->lock);
 	if (!ours)

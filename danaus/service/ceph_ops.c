@@ -255,7 +255,7 @@ static int64_t run_flush(struct libservice *ls, struct ceph_ask *ask)
 
 static int op_flush(struct libservice *ls, struct ls_file *file)
 {
-	static const struct ceph_way way = {.run = run_flush, .quick = QUICK_NEVER, .syncs = true};
+	static const struct ceph_way way = {.run = run_flush, .quick = QUICK_WRITE, .syncs = true};
 	struct ceph_ask ask = {.way = &way, .file = file};
 
 	if (!atomic_load(&file->dirty) && !atomic_load(&file->lost))

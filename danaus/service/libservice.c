@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns the two decisions that are the same for every libservice: an absent operation is
- * -EOPNOTSUPP, and a change to a read-only one is -EROFS. Any thread; no state. */
+ * -EOPNOTSUPP, and a change to a read-only one is -EROFS. Any thread; no state
+ * but each thread's patience. */
 #include "danaus/service/libservice.h"
 
 #include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "danaus/service/patience.h"
+
 #define CALL(op, ...)	    (ls->ops->op ? ls->ops->op(ls, ##__VA_ARGS__) : -EOPNOTSUPP)
 #define CALL_WRITE(op, ...) (ls->ro ? -EROFS : CALL(op, ##__VA_ARGS__))
+
+__thread const struct patience *patience;
 
 void ls_free(struct libservice *ls)
 {

@@ -20,10 +20,12 @@
 #include "danaus/server/pool.h"
 #include "danaus/server/stats.h"
 #include "danaus/server/workers.h"
+#include "danaus/service/patience.h"
 #include "danaus/shm/channel.h"
 #include "danaus/shm/claims.h"
 
 #define SPIN_NS	      50000u  /* about what a wake-up costs */
+#define SPIN_MANY_NS  20000u  /* of a client with threads: they have the CPUs to themselves less */
 #define SPIN_WOKEN_NS 120000u /* where the client was asleep and has to wake up first */
 #define SPIN_SHORT_NS 2000u
 #define SPIN_MISSES   8u      /* so many in a row: only short spins */
@@ -139,10 +141,19 @@ static int next_slot(struct client *client)
 	return slot;
 }
 
+static bool has_threads(const struct client *client)
+{
+	uint64_t used = atomic_load_explicit(&client->used, memory_order_relaxed);
+
+	return used & (used - 1);
+}
+
 static uint64_t spin_ns(const struct client *client)
 {
 	if (client->misses >= SPIN_MISSES)
 		return SPIN_SHORT_NS;
+	if (has_threads(client))
+		return SPIN_MANY_NS;
 	return client->woke_it ? SPIN_WOKEN_NS : SPIN_NS;
 }
 
@@ -178,10 +189,11 @@ static void wake_steward(struct shm_server *server)
 static void wait_for_bell(struct client *client)
 {
 	struct shm_channel *channel = client->channel;
+	uint32_t misses = client->misses;
 	uint64_t slept;
 
 	if (spin(client)) {
-		client->misses = 0;
+		client->misses = misses ? misses - 1 : 0;
 		return;
 	}
 	atomic_store(&channel->bell_asleep, 1);
@@ -192,10 +204,10 @@ static void wait_for_bell(struct client *client)
 	slept = stats_now();
 	sleep_on_bell(client);
 	atomic_store(&channel->bell_asleep, 0);
-	if (stats_now() - slept < SPIN_WOKEN_NS)
-		client->misses = 0;
-	else if (client->misses < SPIN_MISSES)
-		client->misses++;
+	if (stats_now() - slept < SPIN_NS)
+		client->misses = misses ? misses - 1 : 0;
+	else if (misses < SPIN_MISSES)
+		client->misses = misses + 2;
 }
 
 static void reply(struct client *client, unsigned slot, const struct call *call)
@@ -211,8 +223,14 @@ static void reply(struct client *client, unsigned slot, const struct call *call)
 		futex(&at->state, FUTEX_WAKE, 1, NULL);
 }
 
+static void call_waits(void *arg)
+{
+	pass_on(arg);
+}
+
 static void serve(struct client *client, unsigned slot)
 {
+	const struct patience told = {.waits = call_waits, .arg = client};
 	struct shm_slot *at = &client->channel->slot[slot];
 	uint32_t state = atomic_load(&at->state);
 	uint64_t started = stats_now(), bytes, used;
@@ -243,7 +261,10 @@ static void serve(struct client *client, unsigned slot)
 		/* a client with several threads goes on while this one syncs */
 		if ((flags & OPF_MAY_BLOCK) && (used & (used - 1)))
 			pass_on(client);
+		else if (used & (used - 1))
+			patience = &told;
 		r = call_run(&call);
+		patience = NULL;
 		if (call.would_wait) {
 			call.nowait = false;
 			r = pass_on(client);
