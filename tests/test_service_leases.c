@@ -193,14 +193,21 @@ static void a_long_path_has_none(void **state)
 	}
 }
 
+static void note_all(void *arg, struct vnode *node)
+{
+	*(bool *)arg = !node;
+}
+
 static void watching_ends_all(void **state)
 {
 	struct vfs_world *w = *state;
 	struct given by_stat, by_open;
 	struct vtarget at;
 	struct vnode *node;
+	bool dropped = false;
 	int fd;
 
+	vfs_set_drop_idle(w->env.vfs, note_all, &dropped);
 	vw_make_file(w, "f", "text");
 	vw_make_file(w, "other", "text");
 	assert_true(stat_leased(w, "f", &by_stat));
@@ -209,6 +216,7 @@ static void watching_ends_all(void **state)
 	assert_int_equal(vfs_lookup(&w->env.ctx, &at, &node, NULL), 0);
 	fd = vnode_host_fd(node);
 	assert_true(fd >= 0);
+	assert_true(dropped);
 	fd_close(fd);
 	vnode_unref(node);
 	assert_false(holds(w, &by_stat) || holds(w, &by_open));
@@ -302,11 +310,6 @@ static void the_last_name_of_an_open_file_is_told(void **state)
 	assert_int_equal(vfs_unlink(&w->env.ctx, &at, false), 0);
 	assert_int_equal(dropped, 0);
 	vfs_set_drop_idle(w->env.vfs, NULL, NULL);
-}
-
-static void note_all(void *arg, struct vnode *node)
-{
-	*(bool *)arg = !node;
 }
 
 /* With fault below. */

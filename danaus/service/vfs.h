@@ -203,8 +203,9 @@ void vfs_set_window_budget(struct vfs *vfs, uint64_t bytes);
 struct leases *vfs_leases(struct vfs *vfs);
 /* Doors may keep open for a while what programs have closed, so that opening it again needs no
  * request. drop is called, with no lock of the vfs held, when the last name of such a file is gone:
- * close what is so kept of node; and with NULL, for all, when descriptors are used up. One door;
- * before the first call. */
+ * close what is so kept of node; and with NULL, for all, when descriptors are used up or somebody
+ * begins to watch, who is not to hear of closes that were before. One door; before the first call.
+ */
 void vfs_set_drop_idle(struct vfs *vfs, void (*drop)(void *arg, struct vnode *node), void *arg);
 
 /* The kernel face's side of coherence. The FUSE door registers one struct face per instance.

@@ -363,6 +363,8 @@ int vnode_host_fd(struct vnode *node)
 	/* From now on each open and close has to be one on the host, or its events are missed. */
 	if (fd >= 0 && !atomic_exchange(&node->instance->watched, true)) {
 		leases_changed(&vfs_of(node)->leases, LEASE_EPOCH);
+		if (vfs_of(node)->drop_idle)
+			vfs_of(node)->drop_idle(vfs_of(node)->drop_arg, NULL);
 		vfs_unrest(vfs_of(node), true);
 	}
 	return fd;
