@@ -110,7 +110,7 @@ struct ofile *ofile_ref(struct ofile *file)
 	return file;
 }
 
-/* kernels: the program has it open still. */
+/* kernels: the program has it open still, or has closed it before. */
 static int close_handle(uint32_t handle, bool kernels)
 {
 	struct call call;

@@ -25,7 +25,8 @@ struct ofile {
 	uint64_t serial;	/* no other open file of the process has it, nor a volume's root */
 	_Atomic uint32_t lease; /* what it may be opened again by (lease.h); 0: nothing */
 	_Atomic uint64_t position; /* position.h */
-	_Atomic bool kernels;	   /* its numbers are the kernel's now */
+	_Atomic bool kernels;	   /* its numbers are the kernel's now, or closed already: its end
+				    * is no close(2) */
 	_Atomic bool again;	   /* it was opened by a lease */
 };
 

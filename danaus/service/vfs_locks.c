@@ -58,6 +58,9 @@ static void count(struct vnode *node, int by)
 	else if (before && !(before + by))
 		list_del(&node->locked);
 	atomic_store(&node->nlocks, before + by);
+	/* any close ends a process' record locks: none goes unheard from now on */
+	if (!before)
+		lease_attr_changed(node);
 	vfs->lock_count += by;
 }
 

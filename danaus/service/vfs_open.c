@@ -362,7 +362,8 @@ static int may_open(struct vctx *ctx, struct vnode *node, int flags, uint64_t no
 }
 
 /* The open file may be used for the next open of the same name as well: where opening changes
- * nothing, nobody hears of it, and no layer below has something to look at each time. */
+ * nothing, nobody hears of it, closing ends no lock, and no layer below has something to look at
+ * each time. */
 static void lease_on_open(struct vctx *ctx, struct vnode *node, int flags)
 {
 	struct libservice *ls = node->instance->ls;
@@ -371,7 +372,7 @@ static void lease_on_open(struct vctx *ctx, struct vnode *node, int flags)
 		return;
 	lease_on_attr(ctx, node);
 	if (node->type != S_IFREG || (flags & ~LEASE_FLAGS) || ls->remote || ls->ops->reopened ||
-	    atomic_load(&node->instance->watched))
+	    atomic_load(&node->instance->watched) || atomic_load(&node->nlocks))
 		lease_off(ctx->lease);
 }
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -178,6 +179,17 @@ static void moved_below(void)
 	rename("here/in", "there/in");
 }
 
+static int *lock_error; /* of the other process */
+
+static void lock_tried(void)
+{
+	struct flock lock = {.l_type = F_WRLCK};
+	int fd = open("other", O_RDWR);
+
+	*lock_error = fcntl(fd, F_SETLK, &lock) < 0 ? errno : 0;
+	close(fd);
+}
+
 static const struct {
 	const char *name;
 	void (*make)(void);
@@ -198,6 +210,7 @@ static const struct {
     CHANGE(a_link_now),	     CHANGE(a_directory_now),
     CHANGE(a_file_now),	     CHANGE(removed_by_child),
     CHANGE(moved_below),     CHANGE(last),
+    CHANGE(lock_tried),
 };
 
 static void other_process(void)
@@ -332,24 +345,35 @@ static void closed_is_closed(void)
 	close(fd);
 }
 
-/* A record lock goes with any close of its file. */
+/* A record lock goes with any close of its file, and with nothing else. */
+static void show_lock(const char *when)
+{
+	for (unsigned char i = 0; i < sizeof(changes) / sizeof(changes[0]); i++)
+		if (changes[i].make == lock_tried)
+			other_makes(i);
+	printf("%s: %s\n", when, strerror(*lock_error));
+}
+
 static void locks_end(void)
 {
 	struct flock lock = {.l_type = F_WRLCK};
-	int locked = open("other", O_RDWR), status;
+	int locked, fd;
 
 	for (int n = 0; n < TIMES; n++)
 		close(open("other", O_RDONLY));
+	locked = open("other", O_RDWR);
 	printf("lock %d\n", fcntl(locked, F_SETLK, &lock));
-	close(open("other", O_RDONLY));
-	if (!fork()) {
-		int fd = open("other", O_RDWR);
-
-		_exit(fcntl(fd, F_SETLK, &lock) < 0 ? errno : 0);
-	}
-	wait(&status);
-	printf("after a close: %s\n", strerror(WEXITSTATUS(status)));
+	write(locked, "t", 1); /* what was closed before is not for the next open */
+	show_lock("locked");
+	fd = open("other", O_RDONLY);
+	show_lock("after an open");
+	close(fd);
+	show_lock("after a close");
 	close(locked);
+	printf("lock %d\n", fcntl(fd = open("other", O_RDWR), F_SETLK, &lock));
+	close(open("other", O_RDONLY));
+	show_lock("after a close");
+	close(fd);
 }
 
 /* The names of open files that are removed, in any process. */
@@ -389,6 +413,24 @@ static void removed_is_gone(void)
 		close(open("leases-removed", O_RDONLY));
 	unlink("leases-removed");
 	printf("removed and open: %d\n", removed_but_open("leases-removed"));
+}
+
+/* Who begins to watch hears of what is opened and closed from then on. */
+static void watched_from_now_on(void)
+{
+	int watch = inotify_init1(IN_NONBLOCK), events = 0;
+	char buf[4096];
+
+	put("watched", "text", 0);
+	for (int n = 0; n < TIMES; n++)
+		close(open("watched", O_RDONLY));
+	inotify_add_watch(watch, "watched", IN_OPEN | IN_CLOSE);
+	for (int n = 0; n < 3; n++)
+		close(open("watched", O_RDONLY));
+	for (ssize_t at = 0, got = read(watch, buf, sizeof(buf)); at < got; events++)
+		at += sizeof(struct inotify_event) + ((struct inotify_event *)(buf + at))->len;
+	printf("events %d\n", events);
+	close(watch);
 }
 
 /* Rights are those of who asks, and of now. */
@@ -577,6 +619,8 @@ int main(int argc, char **argv)
 	put("d/f", "text", 0);
 	put("other", "the other file", 0);
 	kept = open("d/f", O_RDONLY);
+	lock_error =
+	    mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (!fork())
 		other_process();
 	changes_are_seen();
@@ -586,7 +630,15 @@ int main(int argc, char **argv)
 	a_map_is_written();
 	above_is_looked_at();
 	child_is_another();
-	locks_end(); /* the last one: files are not kept open from then on */
+	locks_end();
+	fflush(stdout);
+	if (!fork()) { /* whose first files are the kernel's */
+		locks_end();
+		fflush(stdout);
+		_exit(0);
+	}
+	wait(NULL);
+	watched_from_now_on(); /* the last one: files are not kept open from then on */
 	close(to_other[1]);
 	return 0;
 }
