@@ -8,12 +8,62 @@
 #define SCM_RIGHTS_   1
 #define SOL_SOCKET_   1
 #define CMSG_CLOEXEC_ 0x40000000
+#define MAP_COPY_MAX  (64 << 10) /* bytes; below a payload */
+
+/* Into a memory file, what a small file has; -EFBIG when it is none, or what failed. */
+static long copy_into_memory(struct ofile *f, int memory)
+{
+	struct wire_request *request;
+	struct call call;
+	long r = call_begin(&call, WIRE_READ), n = 0;
+
+	if (r == 0) {
+		request = call_request(&call);
+		request->handle = f->handle;
+		request->size = MAP_COPY_MAX + 1;
+		r = call_run(&call);
+	}
+	if (r == 0) {
+		n = (long)call_reply(&call)->value;
+		r = n > MAP_COPY_MAX ? -EFBIG : SYS4(pwrite64, memory, call.payload, n, 0);
+	}
+	call_end(&call);
+	return r < 0 ? r : r == n ? 0 : -ENOSPC;
+}
+
+/* A private mapping of a small file that is open for reading only is one of a copy: a request
+ * instead of a kernel file and its page faults, for programs that map what they could have read
+ * (git). That it does not show what is written to the file later is one of the two things that
+ * mmap(2) leaves open. Beyond the end, and with madvise(2), it is as the file's own. */
+static long map_copy(struct ofile *f, void *at, size_t len_bytes, int prot, int flags, long offset)
+{
+	struct wire_attr attr;
+	long fd, r;
+
+	if ((flags & MAP_TYPE) != MAP_PRIVATE ||
+	    flags & (MAP_LOCKED | MAP_POPULATE | MAP_HUGETLB) || prot & ~(PROT_READ | PROT_WRITE) ||
+	    f->type != S_IFREG || (f->flags & (O_ACCMODE | O_PATH)) != O_RDONLY || offset < 0 ||
+	    !len_bytes || len_bytes > MAP_COPY_MAX || offset > MAP_COPY_MAX ||
+	    file_attr(f, &attr) < 0 || attr.size > MAP_COPY_MAX)
+		return -EFBIG;
+	fd = SYS(memfd_create, "danaus-copy", 1 /* MFD_CLOEXEC */, 0);
+	if (fd < 0)
+		return fd;
+	r = copy_into_memory(f, (int)fd);
+	if (r == 0)
+		r = SYS6(mmap, at, len_bytes, prot, flags, fd, offset);
+	SYS(close, fd, 0, 0);
+	return r;
+}
 
 static long map_file(struct ofile *f, void *at, size_t len_bytes, int prot, int flags, long offset)
 {
 	int fd;
-	long r = file_kernel_fd(f, &fd);
+	long r = map_copy(f, at, len_bytes, prot, flags, offset);
 
+	if (!failed(r))
+		return r;
+	r = file_kernel_fd(f, &fd);
 	if (r < 0)
 		return r == -EOPNOTSUPP ? -ENODEV : r;
 	r = SYS6(mmap, at, len_bytes, prot, flags, fd, offset);
