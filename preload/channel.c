@@ -266,9 +266,14 @@ void request_init(struct wire_request *request, unsigned op)
 
 static void ring(struct shm_channel *channel, unsigned slot)
 {
+	uint32_t asleep, one = 1;
+
 	atomic_fetch_or(&channel->doorbell, 1ull << slot);
-	if (atomic_load(&channel->bell_asleep) == 1 &&
-	    atomic_exchange(&channel->bell_asleep, 0) == 1)
+	asleep = atomic_load(&channel->bell_asleep);
+	if (asleep == 1)
+		atomic_compare_exchange_strong(&channel->bell_asleep, &one, 2);
+	/* also where somebody else is about to: it may be what this signal handler interrupted */
+	if (asleep)
 		SYS6(futex, &channel->bell_asleep, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 

@@ -3,9 +3,10 @@
  * library includes it). One memfd: struct shm_channel, then nslots payloads of WIRE_PAYLOAD_MAX.
  *
  * A request: the client claims a free slot (its own private bitmap), writes request and payload,
- * sets state to SLOT_POSTED, sets the slot's bit in doorbell, and, if bell_asleep is 1, exchanges
- * it to 0 and futex-wakes it. The service exchanges doorbell with 0, serves each bit, writes the
- * reply and its payload, and exchanges state to SLOT_DONE; if the old value had SLOT_WAITING it
+ * sets state to SLOT_POSTED, sets the slot's bit in doorbell, changes a 1 in bell_asleep to 2, and
+ * futex-wakes it if it was not 0 (2: somebody is about to wake it, and may be what this one, in a
+ * signal handler, has interrupted). The service exchanges doorbell with 0, serves each bit, writes
+ * the reply and its payload, and exchanges state to SLOT_DONE; if the old value had SLOT_WAITING it
  * futex-wakes state. The client spins on state, then adds SLOT_WAITING by compare-and-swap and
  * futex-waits.
  *
