@@ -10,6 +10,7 @@
 #define PATH_KEPT_MAX	 168u /* bytes with the NUL; longer ones are always asked for */
 #define MONOTONIC_COARSE 6
 #define ASK_NEVER	 0x80000000u
+#define VAIN_MAX	 32u
 
 struct answer {
 	_Atomic uint32_t busy; /* somebody has it in hand */
@@ -35,6 +36,8 @@ struct open_answer {
 struct leases {
 	const struct lease_table *table;
 	_Atomic uint32_t stamp;
+	_Atomic uint32_t vain; /* files kept open and closed unused, since one was used */
+	_Atomic uint32_t unasked;
 	struct attr_answer attr[ATTRS];
 	struct open_answer open[SHM_IDLE];
 };
@@ -226,6 +229,21 @@ static void close_idle(struct ofile *file)
 	ofile_put(file);
 }
 
+static void close_unused(struct leases *all, struct ofile *file)
+{
+	atomic_fetch_add_explicit(&all->vain, 1, memory_order_relaxed);
+	close_idle(file);
+}
+
+bool lease_opens_pay(void)
+{
+	struct leases *all = leases();
+
+	return all &&
+	       (atomic_load_explicit(&all->vain, memory_order_relaxed) < VAIN_MAX ||
+		atomic_fetch_add_explicit(&all->unasked, 1, memory_order_relaxed) % VAIN_MAX == 0);
+}
+
 struct ofile *lease_find_open(const struct lease_key *key)
 {
 	struct leases *all = leases();
@@ -247,9 +265,10 @@ struct ofile *lease_find_open(const struct lease_key *key)
 	if (!file)
 		return NULL;
 	if (!good) {
-		close_idle(file);
+		close_unused(all, file);
 		return NULL;
 	}
+	atomic_store_explicit(&all->vain, 0, memory_order_relaxed);
 	position_start(file);
 	atomic_store_explicit(&file->again, true, memory_order_relaxed);
 	atomic_fetch_add_explicit(&channel()->lease_opens, 1, memory_order_relaxed);
@@ -278,7 +297,7 @@ uint32_t lease_keep_open(const struct lease_key *key, uint64_t clock_ns, struct 
 	at->stamp = stamp;
 	give(&at->head);
 	if (old)
-		close_idle(old);
+		close_unused(all, old);
 	return stamp;
 }
 

@@ -39,6 +39,8 @@ void lease_keep_attr(const struct lease_key *key, uint64_t clock_ns, struct call
 
 /* An open file as open(2) gives it, the caller's reference; NULL: none. */
 struct ofile *lease_find_open(const struct lease_key *key);
+/* Whether to ask for leases of opens: not for each of a program that opens ever other files. */
+bool lease_opens_pay(void);
 /* A number for ofile's `lease`, by which lease_park() knows it again; 0: none. */
 uint32_t lease_keep_open(const struct lease_key *key, uint64_t clock_ns, struct call *call);
 enum lease_parked { LEASE_NOT_PARKED, LEASE_PARKED, LEASE_CLOSED };

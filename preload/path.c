@@ -236,7 +236,8 @@ int path_run(struct target *target, const struct path_args *args, struct call *c
 		r = call_begin(call, args->op);
 		if (r == 0)
 			r = fill(args, target, call);
-		if (r == 0 && args->leased && lease_wanted()) {
+		if (r == 0 && args->leased && lease_wanted() &&
+		    (args->op != WIRE_OPEN || lease_opens_pay())) {
 			clock_ns = lease_clock_ns();
 			call_request(call)->size = sizeof(struct lease);
 		}
