@@ -35,7 +35,7 @@ long do_openat(int dirfd, const char *path, int flags, unsigned mode)
 {
 	TARGET(target, dirfd, path);
 	bool makes = flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE;
-	struct leased leased;
+	struct leased leased = {.open = 0};
 	struct path_args args = {.op = WIRE_OPEN,
 				 .flags = (uint32_t)(flags & ~O_CLOEXEC),
 				 .mode = makes ? mode & 07777 : 0,

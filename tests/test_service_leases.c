@@ -348,6 +348,7 @@ static void a_cache_looks_at_each_open(void **state)
 /* Two threads take leases while this one changes what they are of; once it has said that a change
  * is made, none that holds is of what was before. */
 struct racing {
+	struct vctx ctx; /* as it was before the race */
 	struct vfs_world *w;
 	_Atomic uint64_t made; /* odd: a change is under way; else what there is, by its size, is
 				* size_after(made) */
@@ -362,7 +363,7 @@ static uint64_t size_after(uint64_t made)
 static void *take_leases(void *arg)
 {
 	struct racing *racing = arg;
-	struct vctx ctx = racing->w->env.ctx;
+	struct vctx ctx = racing->ctx;
 	struct vfs *vfs = racing->w->env.vfs;
 	struct lease_draft draft;
 	struct lease lease;
@@ -389,7 +390,7 @@ static void *take_leases(void *arg)
 static void race(struct vfs_world *w, void (*change)(struct vfs_world *w, uint64_t size),
 		 unsigned times)
 {
-	struct racing racing = {.w = w};
+	struct racing racing = {.w = w, .ctx = w->env.ctx};
 	pthread_t threads[2];
 
 	for (unsigned i = 0; i < 2; i++)

@@ -608,6 +608,28 @@ static int outside_is_seen(const char *source)
 	return st.st_size == 100 ? 0 : 1;
 }
 
+/* A file that was open for writing is closed when it is closed. */
+static void written_is_closed(void)
+{
+	char text[8], want[8];
+	int wrong = 0;
+
+	for (int n = 0; n < 3 * TIMES; n++) {
+		int fd = open("written", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+
+		snprintf(want, sizeof(want), "%d", n);
+		write(fd, want, strlen(want) + 1);
+		close(fd);
+		for (int i = 0; i < 3; i++) {
+			fd = open("written", O_RDONLY);
+			wrong +=
+			    read(fd, text, sizeof(text)) != strlen(want) + 1 || strcmp(text, want);
+			close(fd);
+		}
+	}
+	printf("read after write: %d wrong\n", wrong);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 2)
@@ -625,6 +647,7 @@ int main(int argc, char **argv)
 		other_process();
 	changes_are_seen();
 	closed_is_closed();
+	written_is_closed();
 	removed_is_gone();
 	rights_are_looked_at();
 	a_map_is_written();
