@@ -271,6 +271,22 @@ static void ask_all(struct waiter *of, struct waiter w[ASKS])
 		pthread_join(w[i].thread, NULL);
 }
 
+/* All are answered. The timeout is short here, and a cluster may take longer for once. */
+static void all_are_served(struct waiter *of, struct waiter w[ASKS])
+{
+	unsigned late = 0;
+
+	for (unsigned tries = 0; tries < 5; tries++) {
+		ask_all(of, w);
+		for (late = 0; late < ASKS && w[late].r != -EIO; late++)
+			;
+		if (late == ASKS)
+			return;
+		until_served(of);
+	}
+	fail_msg("call %u again: %d", late, (int)w[late].r);
+}
+
 static void a_call_that_no_mds_answers_ends(void **state)
 {
 	struct waiter of = {0}, w[ASKS];
@@ -301,7 +317,7 @@ static void a_call_that_no_mds_answers_ends(void **state)
 	assert_int_equal(ls_lock(cf_ls, node, 8, false, F_UNLCK, 0, 0), 0);
 	ls_forget(cf_ls, node, 1);
 	ls_forget(cf_ls, own, 1);
-	ask_all(&of, w);
+	all_are_served(&of, w);
 	assert_int_equal(w[4].r, 0);
 	assert_int_equal(w[5].r, 0);
 	waiter_done(&of);
@@ -339,10 +355,7 @@ static void a_client_that_is_not_heard_any_more_is_replaced(void **state)
 	assert_int_equal(cf_put(of.at, of.file, "!", UINT64_MAX), 1);
 	ls_release(of.at, of.dir);
 	assert_int_equal(ls_open(of.at, cf_root, of.top, O_RDONLY, &of.dir), 0);
-	ask_all(&of, w);
-	for (unsigned i = 0; i < ASKS; i++)
-		if (w[i].r == -EIO)
-			fail_msg("call %u again: %d", i, (int)w[i].r);
+	all_are_served(&of, w);
 	waiter_done(&of);
 }
 
