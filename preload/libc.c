@@ -156,20 +156,27 @@ static void *look_up(const char *name)
 	return found;
 }
 
-void *libc_find(void *_Atomic *slot, const char *name)
+/* What look finds, kept in *slot; absent where it finds nothing. */
+static inline void *find_once(void *_Atomic *slot, void *(*look)(const char *), const char *name,
+			      void *absent)
 {
 	void *found = atomic_load_explicit(slot, memory_order_relaxed);
 
 	if (likely(found != NULL))
 		return found;
-	found = look_up(name);
+	found = look(name);
 	if (!found)
-		found = (void *)nothing;
+		found = absent;
 	atomic_store_explicit(slot, found, memory_order_relaxed);
 	return found;
 }
 
-static long absent(void)
+void *libc_find(void *_Atomic *slot, const char *name)
+{
+	return find_once(slot, look_up, name, (void *)nothing);
+}
+
+static long no_vdso(void)
 {
 	return -ENOSYS;
 }
@@ -195,15 +202,7 @@ static void *look_up_vdso(const char *name)
 
 void *libc_find_vdso(void *_Atomic *slot, const char *name)
 {
-	void *found = atomic_load_explicit(slot, memory_order_relaxed);
-
-	if (likely(found != NULL))
-		return found;
-	found = look_up_vdso(name);
-	if (!found)
-		found = (void *)absent;
-	atomic_store_explicit(slot, found, memory_order_relaxed);
-	return found;
+	return find_once(slot, look_up_vdso, name, (void *)no_vdso);
 }
 
 static void never(void)
@@ -213,13 +212,8 @@ static void never(void)
 void libc_testcancel(void)
 {
 	static void *_Atomic slot;
-	void *found = atomic_load_explicit(&slot, memory_order_relaxed);
+	/* never: a program without threads */
+	void *found = find_once(&slot, look_up, "pthread_testcancel", (void *)never);
 
-	if (unlikely(!found)) {
-		found = look_up("pthread_testcancel");
-		if (!found) /* a program without threads */
-			found = (void *)never;
-		atomic_store_explicit(&slot, found, memory_order_relaxed);
-	}
 	((void (*)(void))found)();
 }
