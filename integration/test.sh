@@ -77,7 +77,7 @@ units() { # NAME DIR MULTIPLIER [SUITE]: in a sandbox, whose watchdog ends what 
 		meson test -C "$2" --no-rebuild --suite unit ${4:+--suite $4} --print-errorlogs --timeout-multiplier "$3" ||
 		return
 	# Everything they need is here but a cluster, which 90 has
-	skipped=$(jq -r 'select(.result == "SKIP") | .name | select(contains("service_ceph") | not)' "$2/meson-logs/testlog.json")
+	skipped=$(jq -r 'select(.result == "SKIP") | .name | select(contains("libservices_ceph") | not)' "$2/meson-logs/testlog.json")
 	[ -z "$skipped" ] || { echo "skipped:" $skipped; return 1; }
 }
 seeds() { # TEST NUMBER: what compares random operations, with more seeds than for every change
@@ -85,7 +85,7 @@ seeds() { # TEST NUMBER: what compares random operations, with more seeds than f
 	DANAUS_SEEDS=$2 DANAUS_HYBRID=1 SANDBOX_SECONDS=1800 sandbox seeds "$work/build/tests/test_$1"
 }
 step_unit() {
-	units unit "$work/build" 1 service && seeds service_union_overlay 3000 && seeds service_vfs_random 300
+	units unit "$work/build" 1 service && seeds libservices_union_overlay 3000 && seeds vfs_random 300
 }
 sanitized() { # NAME OPTIONS: builds and runs the units
 	local name=$1 dir=$work/build-$1; shift

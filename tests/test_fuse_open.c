@@ -2,7 +2,7 @@
 /* The kernel face and the other doors on the same files: mappings, programs, appends, locks, kernel
  * descriptors of open files. */
 #include "danaus/fuse/face_impl.h"
-#include "danaus/service/vfs_node.h"
+#include "danaus/vfs/node.h"
 #include "tests/lib/face_world.h"
 
 #include <dlfcn.h>

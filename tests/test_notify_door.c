@@ -36,9 +36,9 @@
 #include "danaus/base/fd.h"
 #include "danaus/fuse/face.h"
 #include "danaus/proto/guard.h"
-#include "danaus/server/loop.h"
-#include "danaus/server/stats.h"
-#include "danaus/server/workers.h"
+#include "danaus/pool/loop.h"
+#include "danaus/pool/stats.h"
+#include "danaus/pool/workers.h"
 
 #define FD_BASE	    400
 #define LIGHT_LIMIT 450

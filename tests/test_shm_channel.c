@@ -16,8 +16,8 @@
 
 #include <cmocka.h>
 
-#include "danaus/service/patience.h"
-#include "danaus/service/vfs_node.h"
+#include "danaus/libservices/patience.h"
+#include "danaus/vfs/node.h"
 #include "tests/lib/shm_world.h"
 
 /* One call with at most two strings. */

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "danaus/base/err.h"
-#include "danaus/server/pool.h"
+#include "danaus/pool/pool.h"
 
 struct face_mount;
 

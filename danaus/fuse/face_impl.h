@@ -24,7 +24,7 @@
 #include <pthread.h>
 
 #include "danaus/fuse/face.h"
-#include "danaus/server/stats.h"
+#include "danaus/pool/stats.h"
 
 #define FACE_IO_MAX	 (1u << 20) /* bytes of one read or write */
 #define FACE_THREADS_MAX 256

@@ -14,7 +14,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "danaus/server/stats.h"
+#include "danaus/pool/stats.h"
 
 #define FRESH_NS 1000000ull
 

@@ -14,8 +14,8 @@
 #include "danaus/notify/calls.h"
 #include "danaus/notify/memory.h"
 #include "danaus/notify/notify.h"
-#include "danaus/server/pool.h"
-#include "danaus/server/process.h"
+#include "danaus/pool/pool.h"
+#include "danaus/pool/process.h"
 
 #define DATA_BYTES (1u << 20) /* one step of a read or write */
 

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "danaus/proto/guard.h"
-#include "danaus/server/pool.h"
+#include "danaus/pool/pool.h"
 
 struct ledger {
 	struct guard_ledger *shared;

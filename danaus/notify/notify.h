@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "danaus/base/err.h"
-#include "danaus/server/pool.h"
+#include "danaus/pool/pool.h"
 
 /* Serves a listener that an init of container sent, until its last process is gone. Takes listener
  * over. Starts its own supervisor threads. -EINVAL when the descriptor is no seccomp listener,

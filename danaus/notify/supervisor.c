@@ -30,7 +30,7 @@
 #include "danaus/notify/descriptor.h"
 #include "danaus/notify/ledger.h"
 #include "danaus/notify/signals.h"
-#include "danaus/server/stats.h"
+#include "danaus/pool/stats.h"
 
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS	   SECCOMP_IOW(4, __u64)

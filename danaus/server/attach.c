@@ -25,9 +25,9 @@
 #include "danaus/base/log.h"
 #include "danaus/notify/notify.h"
 #include "danaus/proto/attach.h"
-#include "danaus/server/loop.h"
-#include "danaus/server/pool.h"
-#include "danaus/server/stats.h"
+#include "danaus/pool/loop.h"
+#include "danaus/pool/pool.h"
+#include "danaus/pool/stats.h"
 #include "danaus/shm/channel.h"
 #include "danaus/shm/client.h"
 

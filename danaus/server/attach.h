@@ -4,7 +4,7 @@
 #pragma once
 
 #include "danaus/base/err.h"
-#include "danaus/server/process.h"
+#include "danaus/pool/process.h"
 
 #define ATTACH_PENDING_MAX 64 /* connections that have not said hello; then the oldest goes */
 

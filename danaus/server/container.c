@@ -22,7 +22,7 @@
 #include "danaus/notify/notify.h"
 #include "danaus/server/attach.h"
 #include "danaus/server/server.h"
-#include "danaus/service/libservice.h"
+#include "danaus/libservices/libservice.h"
 
 struct container_entry {
 	struct server *server;

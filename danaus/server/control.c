@@ -16,9 +16,9 @@
 #include "danaus/base/log.h"
 #include "danaus/base/parse.h"
 #include "danaus/server/server.h"
-#include "danaus/server/stats.h"
+#include "danaus/pool/stats.h"
 #include "danaus/shm/client.h"
-#include "danaus/server/workers.h"
+#include "danaus/pool/workers.h"
 
 #define REQUEST_MAX    (256u << 10)
 #define CONTROL_IDLE_S 120

@@ -26,8 +26,8 @@
 #include "danaus/base/fd.h"
 #include "danaus/base/log.h"
 #include "danaus/base/parse.h"
-#include "danaus/server/loop.h"
-#include "danaus/server/workers.h"
+#include "danaus/pool/loop.h"
+#include "danaus/pool/workers.h"
 #include "danaus/shm/client.h"
 
 #define TIMER_S	       10

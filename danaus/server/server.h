@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <time.h>
 
-#include "danaus/server/pool.h"
+#include "danaus/pool/pool.h"
 
 struct server {
 	struct pool pool;

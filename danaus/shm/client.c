@@ -17,10 +17,10 @@
 #include <unistd.h>
 
 #include "danaus/base/fd.h"
-#include "danaus/server/pool.h"
-#include "danaus/server/stats.h"
-#include "danaus/server/workers.h"
-#include "danaus/service/patience.h"
+#include "danaus/pool/pool.h"
+#include "danaus/pool/stats.h"
+#include "danaus/pool/workers.h"
+#include "danaus/libservices/patience.h"
 #include "danaus/shm/channel.h"
 #include "danaus/shm/claims.h"
 
@@ -664,6 +664,7 @@ int shm_server_new(struct pool *pool, struct shm_server **ret)
 		return r;
 	}
 	vfs_set_drop_idle(pool->vfs, drop_idle_of, server);
+	pool->settle = shm_server_settle;
 	*ret = server;
 	return 0;
 }

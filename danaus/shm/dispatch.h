@@ -7,7 +7,7 @@
 #include <stdbool.h>
 
 #include "danaus/proto/wire.h"
-#include "danaus/service/vfs.h"
+#include "danaus/vfs/vfs.h"
 #include "danaus/shm/session.h"
 
 struct call {

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "danaus/service/vfs.h"
+#include "danaus/vfs/vfs.h"
 
 #define HANDLES_MAX 65536u
 

@@ -9,8 +9,8 @@
 
 #include "danaus/base/fd.h"
 #include "danaus/fuse/face.h"
-#include "danaus/server/anchor.h"
-#include "danaus/server/pool.h"
+#include "danaus/pool/anchor.h"
+#include "danaus/pool/pool.h"
 
 static struct volume *volume_of(struct container *container, struct vfile *file)
 {

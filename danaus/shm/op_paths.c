@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "danaus/base/clock.h"
-#include "danaus/server/pool.h"
+#include "danaus/pool/pool.h"
 
 static struct wire_time time_out(struct timespec time)
 {

@@ -6,8 +6,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "danaus/server/process.h"
-#include "danaus/server/stats.h"
+#include "danaus/pool/process.h"
+#include "danaus/pool/stats.h"
 #include "danaus/shm/handles.h"
 
 #define SESSION_UNHEARD_NS                                                                         \

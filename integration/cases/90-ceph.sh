@@ -45,7 +45,7 @@ eq "and the next one starts" "$(on_ceph ceph:/tenants/a $IMAGE_SMALL cat /data/g
 
 # The libservice's unit tests, one of which evicts every client: they have the cluster for themselves.
 until_true "the end of the services" 20 sh -c '! pgrep -x danausd'
-for unit in test_service_ceph_hosts test_service_ceph test_service_ceph_faults; do
+for unit in test_libservices_ceph_hosts test_libservices_ceph test_libservices_ceph_faults; do
 	if ! DANAUS_CEPH_CONF=$CEPH_CONF timeout 120 "$DANAUS_WORK/build/tests/$unit" > "$CASE_DIR/unit.log" 2>&1; then
 		tail -n 60 "$CASE_DIR/unit.log"
 		fail "the unit test $unit"

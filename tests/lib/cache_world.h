@@ -3,7 +3,7 @@
  * does not strike: what is checked in time is checked when a test sets store->check_ns. */
 #pragma once
 
-#include "danaus/service/cache_internal.h"
+#include "danaus/libservices/cache/internal.h"
 #include "tests/lib/vfs_env.h"
 
 #define PAGE 4096u

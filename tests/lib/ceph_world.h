@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "danaus/service/libservice.h"
+#include "danaus/libservices/libservice.h"
 
 extern struct stack_limits cf_limits;		  /* of what is opened next */
 extern struct cred *cf_root, *cf_user, *cf_other; /* users 1000 and 1001, without capabilities */

@@ -16,8 +16,8 @@
 #include <cmocka.h>
 
 #include "danaus/fuse/face.h"
-#include "danaus/server/loop.h"
-#include "danaus/server/workers.h"
+#include "danaus/pool/loop.h"
+#include "danaus/pool/workers.h"
 
 struct world w;
 

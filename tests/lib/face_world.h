@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "danaus/server/pool.h"
+#include "danaus/pool/pool.h"
 
 struct world {
 	char base[64];

@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "danaus/server/attach.h"
-#include "danaus/server/loop.h"
-#include "danaus/server/workers.h"
+#include "danaus/pool/loop.h"
+#include "danaus/pool/workers.h"
 #include "danaus/shm/client.h"
 
 #define CHECK(expression)                                                                          \

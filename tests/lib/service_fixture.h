@@ -3,7 +3,7 @@
  * volume /data of a temporary directory; no kernel face, no listener. */
 #pragma once
 
-#include "danaus/server/pool.h"
+#include "danaus/pool/pool.h"
 
 struct service_fixture {
 	struct pool pool;

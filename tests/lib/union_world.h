@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "danaus/service/libservice.h"
+#include "danaus/libservices/libservice.h"
 
 #define UW_OLD 1000000000 /* a time that only a copy can have */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A vfs over a temporary directory, for the tests of danaus/service. */
+/* A vfs over a temporary directory, for the tests of danaus/vfs. */
 #pragma once
 
 #include <dirent.h>
@@ -21,8 +21,8 @@
 #include <cmocka.h>
 
 #include "danaus/base/fd.h"
-#include "danaus/service/fault.h"
-#include "danaus/service/vfs.h"
+#include "danaus/libservices/fault.h"
+#include "danaus/vfs/vfs.h"
 
 struct env {
 	char dir[64]; /* the source, on the host */
