@@ -335,7 +335,8 @@ static void the_kernels_view_is_kept_coherent(void **state)
 {
 	struct vfs_world *w = *state;
 	struct fake_face fake = {0};
-	const struct face face = {fake_changed, fake_io_fd, fake_io_done, &fake};
+	const struct face face = {
+	    .changed = fake_changed, .io_fd = fake_io_fd, .io_done = fake_io_done, .arg = &fake};
 	struct vfile *file;
 	struct vnode *node;
 	char buf[8];

@@ -182,6 +182,7 @@ static void face_free(struct face_mount *face)
 {
 	while (face->files)
 		face_file_free(face, face->files);
+	face_gone_free(face);
 	face_nodes_done(&face->nodes);
 	if (face->session)
 		fuse_session_destroy(face->session); /* closes /dev/fuse */
@@ -212,7 +213,7 @@ void face_stop(struct face_mount *face)
 		tell_guard(face, false);
 	face_locks_cancel(face);
 	pthread_mutex_lock(&face->lock);
-	while (face->nthreads > 0 || face->trimming)
+	while (face->nthreads > 0 || face->trimming || atomic_load(&face->looker))
 		pthread_cond_wait(&face->ended, &face->lock);
 	pthread_mutex_unlock(&face->lock);
 	if (face->volume->face == face)
@@ -276,6 +277,7 @@ int face_start(struct container *container, struct volume *volume, int *ret_moun
 	face->volume = volume;
 	face->root_fd = -1;
 	face->nodes_limit = FACE_NODES_LIMIT;
+	face->gone_end = &face->gone;
 	face->service = cred_root();
 	r = face_nodes_init(&face->nodes, vfs_instance_root(volume->instance));
 	if (r < 0) {

@@ -5,6 +5,7 @@
  *   face_wire.c   what libfuse does not know: INIT's newer flags, FUSE_TMPFILE, FUSE_STATX
  *   face_node.c   the kernel's inode numbers -> vnodes
  *   face_trim.c   asks the kernel to forget inodes
+ *   face_gone.c   names that another door took away
  *   face_call.c   who asks
  *   face_names.c  operations on names and attributes
  *   face_files.c  operations on open files
@@ -94,7 +95,10 @@ struct face_mount {
 	struct face_waiter *waiters;
 	unsigned nwaiters, nthreads;
 	bool stopping, trimming;
+	struct face_gone *gone, **gone_end; /* face_gone.c: names to look at */
+	unsigned ngone;
 
+	_Atomic pid_t looker;	     /* the thread that looks at them; 0: none, -1: on its way */
 	_Atomic unsigned idle;	     /* threads that wait for a request */
 	_Atomic uint32_t trimmed_at; /* nodes.made then */
 };
@@ -191,7 +195,17 @@ bool face_wire_serve(struct face_mount *face, const void *request, size_t len_by
 /* face_trim.c: called after each new node. */
 void face_trim(struct face_mount *face);
 
+/* face_gone.c */
+/* The kernel is to ask what dir's name is now; some time later. On a thread of the face only when
+ * that may as well not happen. */
+void face_look_again(struct face_mount *face, uint64_t dir, const char *name);
+/* struct face's name_gone(). */
+void face_name_gone(void *arg, struct vnode *dir, const char *name, struct vnode *node);
+void face_gone_free(struct face_mount *face);
+
 /* face_open.c */
+/* Opens by the kernel's number. May block; not from a thread of the face. */
+int face_open_inode(struct face_mount *face, uint64_t id, int flags);
 /* Takes the binding of an OPEN from thread tid of inode id off the list into *ret; false: a
  * program's open. */
 bool face_binding_take(struct face_mount *face, pid_t tid, uint64_t id, struct face_binding *ret);

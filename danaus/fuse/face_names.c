@@ -21,7 +21,9 @@ static int look_up(struct face_call *call, const char *name, struct vnode **ret,
  * root. */
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct vnode *node = NULL;
+	pid_t looker = atomic_load(&((struct face_mount *)fuse_req_userdata(req))->looker);
+	bool by_looker = fuse_req_ctx(req)->pid == looker;
+	struct vnode *node = NULL, *seen = NULL;
 	struct face_call call;
 	struct attr attr;
 	int r;
@@ -33,8 +35,13 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 			node = vnode_ref(call.node);
 	} else if (r == 0) {
 		r = look_up(&call, name, &node, &attr);
+		seen = r == 0 ? vnode_ref(node) : NULL;
 	}
 	face_call_reply_entry(&call, r, node, &attr);
+	/* Who took the name away meanwhile may not have seen that the kernel was to get it. */
+	if (seen && vnode_nameless(seen) && !by_looker)
+		face_look_again(call.face, parent, name);
+	vnode_unref(seen);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)

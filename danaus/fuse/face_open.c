@@ -23,7 +23,7 @@
 #define STATUS_FLAGS                                                                               \
 	(O_ACCMODE | O_APPEND | O_NONBLOCK | O_DIRECT | O_SYNC | O_NOATIME | O_DIRECTORY | O_PATH)
 
-static int open_inode(struct face_mount *face, uint64_t id, int flags)
+int face_open_inode(struct face_mount *face, uint64_t id, int flags)
 {
 	struct {
 		struct file_handle head;
@@ -51,7 +51,7 @@ static int open_bound(struct face_mount *face, uint64_t id, struct vfile *file, 
 	binding.next = face->bindings;
 	face->bindings = &binding;
 	pthread_mutex_unlock(&face->lock);
-	fd = open_inode(face, id, flags);
+	fd = face_open_inode(face, id, flags);
 	if (face_binding_take(face, binding.tid, id, &unused)) /* the kernel refused by itself */
 		vfile_unref(file);
 	return fd;
@@ -99,7 +99,7 @@ int face_kernel_fd(struct face_mount *face, struct vfile *file, int *ret_fd)
 		return r;
 	pthread_mutex_lock(&face->kernel_fd_lock);
 	if (flags & O_PATH) {
-		fd = open_inode(face, id, O_PATH | O_NOFOLLOW);
+		fd = face_open_inode(face, id, O_PATH | O_NOFOLLOW);
 	} else if (vfile_kernel_fd(file) >= 0) {
 		fd = fcntl(vfile_kernel_fd(file), F_DUPFD_CLOEXEC, 0);
 		fd = fd < 0 ? -errno : fd;
@@ -137,7 +137,7 @@ struct volume *face_volume_of_dev(struct container *container, dev_t dev)
  * from it. Asking for the attributes makes it right. */
 static void refresh_size(struct face_mount *face, uint64_t id)
 {
-	int fd CLEANUP_FD = open_inode(face, id, O_PATH);
+	int fd CLEANUP_FD = face_open_inode(face, id, O_PATH);
 	struct statx stx;
 
 	if (fd >= 0)
@@ -234,4 +234,4 @@ static void on_io_done(void *arg, struct vnode *vnode)
 }
 
 const struct face face_coherence = {
-    .changed = on_changed, .io_fd = on_io_fd, .io_done = on_io_done};
+    .changed = on_changed, .io_fd = on_io_fd, .io_done = on_io_done, .name_gone = face_name_gone};

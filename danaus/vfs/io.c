@@ -30,6 +30,14 @@ void face_changed(struct vnode *node, uint64_t offset, uint64_t len_bytes)
 		face->changed(face->arg, node, offset, len_bytes);
 }
 
+void face_name_lost(struct vnode *dir, const char *name, struct vnode *node)
+{
+	const struct face *face = &node->instance->face;
+
+	if (faced(node) && face->name_gone)
+		face->name_gone(face->arg, dir, name, node);
+}
+
 /* The kernel's descriptor while it may hold newer data than the libservice; -1. */
 static int face_fd(struct vnode *node)
 {

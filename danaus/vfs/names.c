@@ -128,10 +128,10 @@ int vfs_link(struct vctx *ctx, const struct vtarget *old, const struct vtarget *
 	return r;
 }
 
-/* A name of node, whose reference this takes over, was taken away; before: its attributes of some
- * time before, if they were known. When that was the last one, nothing of ours may keep its space;
- * when it was not, nothing is lost. The inode goes before its files, as in vnode_unref(). */
-static void lost_name(struct vnode *node, const struct attr *before)
+/* A name of node, whose reference this takes over, was taken away: walk's; before: its attributes
+ * of some time before, if they were known. When that was the last one, nothing of ours may keep its
+ * space; when it was not, nothing is lost. The inode goes before its files, as in vnode_unref(). */
+static void lost_name(const struct walk *walk, struct vnode *node, const struct attr *before)
 {
 	struct rested rested = {0};
 	struct attr attr;
@@ -143,6 +143,7 @@ static void lost_name(struct vnode *node, const struct attr *before)
 		if (atomic_load(&node->files) && vfs_of(node)->drop_idle)
 			vfs_of(node)->drop_idle(vfs_of(node)->drop_arg, node);
 	}
+	face_name_lost(walk->node, walk->last, node);
 	vnode_unref(node);
 	rested_put(rested);
 }
@@ -214,7 +215,7 @@ int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)
 		pthread_mutex_unlock(lock);
 	}
 	if (!r) {
-		lost_name(node, known ? &before : NULL);
+		lost_name(&walk, node, known ? &before : NULL);
 		node = NULL;
 		dir_changed(dir);
 	}
@@ -335,10 +336,12 @@ int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtar
 	}
 	if (!r && node != victim) {
 		inode_changed(node);
+		face_name_lost(old.node, old.last, node);
 		if (victim && (flags & RENAME_EXCHANGE)) {
 			inode_changed(victim);
+			face_name_lost(new.node, new.last, victim);
 		} else if (victim) {
-			lost_name(victim, NULL);
+			lost_name(&new, victim, NULL);
 			victim = NULL;
 		}
 		dir_changed(old.node);

@@ -356,6 +356,11 @@ mode_t vnode_type(const struct vnode *node)
 	return node->type;
 }
 
+bool vnode_nameless(const struct vnode *node)
+{
+	return atomic_load(&node->no_rest);
+}
+
 int vnode_host_fd(struct vnode *node)
 {
 	int fd = ls_host_fd(node->instance->ls, node->ls);

@@ -327,6 +327,8 @@ void vfs_unrest(struct vfs *vfs, bool all);
 /* After a change of the data, or (len_bytes 0) of attributes, by another door: struct face's
  * changed(). No lock of the vfs is held, as below. */
 void face_changed(struct vnode *node, uint64_t offset, uint64_t len_bytes);
+/* After a name of node went, or became another inode's: struct face's name_gone(). */
+void face_name_lost(struct vnode *dir, const char *name, struct vnode *node);
 /* Before a change of the size or of holes by another door: dirty mapped pages go to the libservice
  * first, for they are older than the change. */
 void face_flush(struct vnode *node);

@@ -99,6 +99,8 @@ void vnode_unref(struct vnode *node);
 struct vfs_instance *vnode_instance(struct vnode *node);
 uint64_t vnode_ino(const struct vnode *node);
 mode_t vnode_type(const struct vnode *node); /* S_IFMT bits */
+/* Its last name was taken away, as far as is known here. */
+bool vnode_nameless(const struct vnode *node);
 /* An O_PATH descriptor of the host's inode or -EOPNOTSUPP. The caller closes it. */
 int vnode_host_fd(struct vnode *node);
 
@@ -224,6 +226,10 @@ struct face {
 	int (*io_fd)(void *arg, struct vnode *node);
 	/* Ends the use of what io_fd() returned, when that was not -1. */
 	void (*io_done)(void *arg, struct vnode *node);
+	/* Another door took this name of node away, or made it one of another inode. Whether or not
+	 * the inode is open in the kernel, which may have the name. Never called with a vfs lock
+	 * held. May be NULL. */
+	void (*name_gone)(void *arg, struct vnode *dir, const char *name, struct vnode *node);
 	void *arg;
 };
 void vfs_instance_set_face(struct vfs_instance *instance, const struct face *face);
