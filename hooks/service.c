@@ -76,12 +76,13 @@ static int lock_pool(const char *pool, bool make, struct service *s, struct err 
 
 /* In the grandchild: becomes the service, or writes to ready why not. */
 __attribute__((noreturn)) static void become_service(struct service *s, const char *pool,
-						     const char *cpus, const struct cgroups *groups,
-						     int ready)
+						     const char *cpus, bool ceph,
+						     const struct cgroups *groups, int ready)
 {
 	char *argv[] = {"danausd",    "--pool", (char *)pool,		"--ready-fd", "3",
 			"--guard-fd", "4",	cpus ? "--cpus" : NULL, (char *)cpus, NULL};
-	char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+	char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", ceph ? SERVICE_MALLOC : NULL,
+			     NULL};
 	struct err err = {0};
 	int log = openat(s->dir, "log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
 	int null = open("/dev/null", O_RDWR);
@@ -142,6 +143,7 @@ static int start_service(struct service *s, const char *pool, const json_t *spec
 {
 	const char *id = json_string_value(json_object_get(spec, "id"));
 	const char *cpus = json_string_value(json_object_get(spec, "cpus"));
+	bool ceph = json_object_get(spec, "ceph");
 	struct cgroups *groups = calloc(1, sizeof(*groups));
 	CLEANUP_FREE void *owned = groups;
 	CLEANUP_FD int ready = -1;
@@ -163,7 +165,7 @@ static int start_service(struct service *s, const char *pool, const json_t *spec
 		setsid();
 		child = fork();
 		if (child == 0)
-			become_service(s, pool, cpus, groups, ends[1]);
+			become_service(s, pool, cpus, ceph, groups, ends[1]);
 		_exit(child < 0);
 	}
 	close(ends[1]);

@@ -9,6 +9,13 @@
 #include "danaus/base/err.h"
 #include "danaus/base/fd.h"
 
+/* The environment of a service that has a client of Ceph: its buffers come and go all the time, and
+ * the libc would give each one's pages back, to take and clear them again. In huge pages, which
+ * only the first arena grows by, and kept. */
+#define SERVICE_MALLOC                                                                             \
+	"GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:"                          \
+	"glibc.malloc.trim_threshold=16777216:glibc.malloc.mmap_threshold=16777216"
+
 struct service; /* the pool's lock and a connection */
 
 /* Waits for the pool's lock and connects; where there is no service and start_spec is given (a

@@ -28,6 +28,7 @@
 
 #include "danaus/base/fd.h"
 #include "danaus/proto/mount_table.h"
+#include "hooks/service.h"
 
 #define FD_BASE	    16384
 #define LIGHT_LIMIT 18000
@@ -86,6 +87,8 @@ static void start_service(void)
 	if (run.service == 0) {
 		fcntl(ready[1], F_SETFD, 0);
 		snprintf(ready_fd, sizeof(ready_fd), "%d", ready[1]);
+		if (run.ceph_conf)
+			check(putenv((char[]){SERVICE_MALLOC}) == 0, "environment");
 		execl(run.danausd, "danausd", "--pool", "test", "--run-dir", run.dir, "--ready-fd",
 		      ready_fd, NULL);
 		die(run.danausd);
