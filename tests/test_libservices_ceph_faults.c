@@ -293,17 +293,17 @@ static void a_call_that_no_mds_answers_ends(void **state)
 	struct ls_node *own, *node;
 	struct attr attr;
 
-	if (cf_mds_signal(0) < 0)
+	if (cf_signal("mds.a", 0) < 0)
 		skip();
 	waiter_init(&of, &attr);
-	assert_int_equal(cf_mds_signal(SIGSTOP), 0);
+	assert_int_equal(cf_signal("mds.a", SIGSTOP), 0);
 	assert_int_equal(cf_put(of.at, of.file, "more", 4), 4);
 	assert_int_equal(cf_put(of.at, of.synced, "more", 0), 4);
 	ask_all(&of, w);
 	/* one more is refused at once, however much of the answer is in memory */
 	assert_int_equal(ls_getattr(of.at, of.node, NULL, &attr), -EIO);
 	assert_int_equal(cf_put(of.at, of.file, "never", 8), -EIO);
-	assert_int_equal(cf_mds_signal(SIGCONT), 0);
+	assert_int_equal(cf_signal("mds.a", SIGCONT), 0);
 	for (unsigned i = 0; i < ASKS; i++)
 		if (w[i].r != -EIO)
 			fail_msg("call %u: %d", i, (int)w[i].r);
@@ -359,6 +359,91 @@ static void a_client_that_is_not_heard_any_more_is_replaced(void **state)
 	waiter_done(&of);
 }
 
+static int64_t ask_attr(struct waiter *w)
+{
+	struct attr attr;
+
+	return ls_getattr(w->at, w->node, NULL, &attr);
+}
+
+/* A host that holds a file and is stuck with it, while the MDS is well: it cannot write back what
+ * is not synced. */
+struct holder {
+	struct libservice *at;
+	struct ls_node *top, *node;
+	struct ls_file *file;
+};
+
+static void holder_init(struct holder *h)
+{
+	char path[sizeof(cf_dir) + 8];
+	struct attr attr;
+
+	snprintf(path, sizeof(path), "%s/own", cf_dir);
+	cf_limits.timeout_s = 100;
+	h->at = cf_open_at(path, 0);
+	cf_limits.timeout_s = 10;
+	assert_int_equal(ls_root(h->at, &h->top, &attr), 0);
+	h->node = cf_get(h->at, h->top, "held", NULL);
+	assert_int_equal(ls_open(h->at, cf_root, h->node, O_RDWR, &h->file), 0);
+	assert_int_equal(cf_put(h->at, h->file, "safe", 0), 4);
+	assert_int_equal(ls_fsync(h->at, h->file, false), 0);
+}
+
+static void holder_done(struct holder *h)
+{
+	assert_int_equal(ls_fsync(h->at, h->file, false), 0);
+	ls_release(h->at, h->file);
+	ls_forget(h->at, h->node, 1);
+	ls_forget(h->at, h->top, 1);
+	ls_free(h->at);
+}
+
+/* Everything else of the volume goes on meanwhile. */
+static void the_rest_goes_on(struct waiter *of)
+{
+	struct waiter other = *of;
+
+	other.node = of->synced_node;
+	until_served(&other);
+	ls_forget(of->at, cf_get(of->at, of->top, "synced", NULL), 1);
+	cf_expect(of->at, of->synced, 0, "beside");
+}
+
+static void what_another_host_holds_up_is_one_file(void **state)
+{
+	struct waiter of = {0}, alone;
+	struct holder holder = {0};
+	struct attr attr;
+
+	if (cf_signal("osd.0", 0) < 0)
+		skip();
+	waiter_init(&of, &attr);
+	holder_init(&holder);
+	assert_int_equal(cf_put(of.at, of.synced, "beside", 0), 6);
+	assert_int_equal(ls_fsync(of.at, of.synced, false), 0);
+	assert_int_equal(ask_attr(&of), 0);
+	assert_int_equal(cf_put(holder.at, holder.file, "more", 4), 4);
+	assert_int_equal(cf_signal("osd.0", SIGSTOP), 0);
+	/* answered from memory a moment ago, or not: who waits is bounded in one case alone */
+	alone = of;
+	alone.ask = ask_attr;
+	assert_int_equal(pthread_create(&alone.thread, NULL, ask_once, &alone), 0);
+	assert_int_equal(ask_attr(&of), -EIO);
+	the_rest_goes_on(&of);
+	assert_int_equal(ask_attr(&of), -EIO);
+	the_rest_goes_on(&of);
+	assert_int_equal(cf_signal("osd.0", SIGCONT), 0);
+	pthread_join(alone.thread, NULL);
+	until_served(&of);
+	cf_expect(of.at, of.file, 0, "safemore");
+	assert_int_equal(ask_create(&of), 0);
+	assert_int_equal(ask_make(&of), 0);
+	assert_int_equal(ask_link(&of), 0);
+	holder_done(&holder);
+	waiter_done(&of);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -367,6 +452,7 @@ int main(void)
 	    cmocka_unit_test(a_close_tells_what_was_lost),
 	    cmocka_unit_test(a_call_that_no_mds_answers_ends),
 	    cmocka_unit_test(a_client_that_is_not_heard_any_more_is_replaced),
+	    cmocka_unit_test(what_another_host_holds_up_is_one_file),
 	};
 
 	return cmocka_run_group_tests(tests, cf_setup, cf_teardown);

@@ -162,16 +162,16 @@ int cf_admin(const char *command)
 	return system(cmd);
 }
 
-int cf_mds_signal(int signal)
+int cf_signal(const char *daemon, int signal)
 {
 	char path[PATH_MAX];
 	char is = 0;
 	FILE *file;
 	int pid = 0;
 
-	snprintf(path, sizeof(path), "%.*s/run/mds.a.pid",
+	snprintf(path, sizeof(path), "%.*s/run/%s.pid",
 		 (int)(strrchr(cf_limits.ceph_conf, '/') - cf_limits.ceph_conf),
-		 cf_limits.ceph_conf);
+		 cf_limits.ceph_conf, daemon);
 	file = fopen(path, "re");
 	if (!file)
 		return -ENOENT;

@@ -38,6 +38,6 @@ void cf_expect(struct libservice *at, struct ls_file *file, uint64_t offset, con
 bool cf_has_admin(void);
 /* Runs `ceph COMMAND`; system()'s result. */
 int cf_admin(const char *command);
-/* Sends a signal to the MDS of integration/ceph-dev-up.sh; SIGSTOP: returns when it has stopped.
- * 0, or -errno where there is none. */
-int cf_mds_signal(int signal);
+/* Sends a signal to a daemon of integration/ceph-dev-up.sh, "mds.a"; SIGSTOP: returns when it has
+ * stopped. 0, or -errno where there is none. */
+int cf_signal(const char *daemon, int signal);

@@ -34,40 +34,65 @@ void cephls_client_unref(struct ceph_client *client)
 	free(client);
 }
 
-/* Of those that have no thread of their own. */
-static bool has_stalled(struct ceph *fs)
+/* When the latest began of those calls that have been waiting for ns, or 0. alone: only of those
+ * that have no thread of their own. */
+static uint64_t waits_since(struct ceph *fs, uint64_t ns, bool alone)
 {
-	uint64_t now = clock_coarse_ns(), limit = fs->timeout_s * CEPH_SECOND_NS;
+	uint64_t now = clock_coarse_ns(), latest = 0;
 
 	for (unsigned i = 0; i < CEPH_CALLS; i++) {
 		uint64_t began = atomic_load_explicit(&fs->calls[i], memory_order_relaxed);
 
-		if (began && !(began & 1) && now > began && now - began > limit)
-			return true;
+		if (began > latest && !(alone && began & 1) && now > began + ns)
+			latest = began;
 	}
-	return false;
+	return latest;
+}
+
+/* What calls are refused, and why: says so when it changes. */
+enum refused { REFUSED_NONE, REFUSED_SOME, REFUSED_ALL };
+
+static void tell(struct ceph *fs, enum refused refused, enum refused *said)
+{
+	static const char *const what[] = {
+	    [REFUSED_NONE] = "is answered again",
+	    [REFUSED_SOME] = "waits for calls that the cluster does not answer, though it answers "
+			     "others: what they are about is refused until it does",
+	    [REFUSED_ALL] = "has waited too long for the cluster: calls are refused until it "
+			    "answers",
+	};
+
+	if (refused != *said)
+		log_warn("ceph: client.%s at %s %s", fs->id, fs->dir, what[refused]);
+	*said = refused;
+}
+
+/* A call that has no thread of its own keeps that of its asker: whether more would be lost. */
+static enum refused look_after(struct ceph *fs)
+{
+	uint64_t stuck = waits_since(fs, fs->timeout_s * CEPH_SECOND_NS, true);
+
+	cephls_late_tick(fs, atomic_exchange(&fs->called, false) || stuck,
+			 waits_since(fs, CEPH_SECOND_NS, false));
+	atomic_store(&fs->stalled, stuck && !cephls_is_heard(fs, stuck));
+	if (atomic_load(&fs->stalled))
+		return REFUSED_ALL;
+	if (!cephls_left(fs))
+		return stuck ? REFUSED_SOME : REFUSED_NONE;
+	return cephls_is_refused(fs, NULL) ? REFUSED_ALL : REFUSED_SOME;
 }
 
 static void *watch(void *arg)
 {
+	enum refused said = REFUSED_NONE;
 	struct ceph *fs = arg;
-	bool said = false;
 
 	pthread_mutex_lock(&fs->watch_lock);
 	while (!fs->ending) {
 		struct timespec until;
-		bool stalled;
 
 		pthread_mutex_unlock(&fs->watch_lock);
-		atomic_store(&fs->stalled, has_stalled(fs));
-		cephls_late_tick(fs, atomic_exchange(&fs->called, false));
-		stalled = atomic_load(&fs->stalled) || cephls_left(fs);
-		if (stalled != said)
-			log_warn("ceph: client.%s at %s %s", fs->id, fs->dir,
-				 stalled ? "has waited too long for the cluster: calls are "
-					   "refused until it answers"
-					 : "is answered again");
-		said = stalled;
+		tell(fs, look_after(fs), &said);
 		clock_gettime(CLOCK_REALTIME, &until);
 		until.tv_sec++;
 		pthread_mutex_lock(&fs->watch_lock);

@@ -198,11 +198,23 @@ bool cephls_is_left(void);
 bool cephls_is_late(void);
 /* The time that heard_ns is in. */
 uint64_t cephls_now_ns(void);
+/* An MDS answered what was asked at at_ns. */
+static inline void cephls_heard(struct ceph *fs, uint64_t at_ns)
+{
+	if (at_ns > atomic_load_explicit(&fs->heard_ns, memory_order_relaxed))
+		atomic_store_explicit(&fs->heard_ns, at_ns, memory_order_relaxed);
+}
 /* Calls that nobody waits for any more, and that may come back. */
 unsigned cephls_left(struct ceph *fs);
-/* Each second, on the watch's thread: asks the MDS for a sign of life while there are calls, and
- * has a client that does not get one replaced. */
-void cephls_late_tick(struct ceph *fs, bool calls);
+/* Whether ask would overtake one of those: it is about the same, or no MDS is heard of. NULL:
+ * whether everything would. */
+bool cephls_is_refused(struct ceph *fs, const struct ceph_ask *ask);
+/* Whether an MDS answered lately what was asked after since_ns: a call of then waits for something
+ * else. */
+bool cephls_is_heard(struct ceph *fs, uint64_t since_ns);
+/* Each second, on the watch's thread: asks the MDS for a sign of life while there are calls, at
+ * once where one of then waits (0: none), and has a client that does not get one replaced. */
+void cephls_late_tick(struct ceph *fs, bool calls, uint64_t waits_since_ns);
 /* calls.c: another client instead of gen. */
 int cephls_recover(struct ceph *fs, unsigned gen);
 extern const struct libservice_ops cephls_ops; /* ops.c */

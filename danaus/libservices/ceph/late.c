@@ -10,8 +10,8 @@
  * capability is taken away in that second, by an MDS that is not heard of again, waits without a
  * bound.
  *
- * While calls are left behind all others are refused, so nothing that they still do comes after
- * what somebody did later. Callers: any worker thread, and the watch. */
+ * What a call that was left behind is about is refused to all others (alive.c), so nothing that it
+ * still does comes after what somebody did later. Callers: any worker thread, and the watch. */
 #include "danaus/libservices/ceph/late.h"
 
 #include <errno.h>
@@ -140,7 +140,7 @@ static void learn(struct ceph *fs, const struct ceph_ask *ask, int64_t r, uint64
 	for (unsigned i = 0; ask->opened && ask->made && i < QUICK_KINDS; i++)
 		atomic_store_explicit(&ask->made->quick_ns[i], now, memory_order_relaxed);
 	if (ask->way->asks && r >= 0 && !cephls_is_left())
-		atomic_store_explicit(&fs->heard_ns, began, memory_order_relaxed);
+		cephls_heard(fs, began);
 }
 
 static void run(struct ceph_job *job)
@@ -167,10 +167,7 @@ static void finish(struct ceph_late *late, struct ceph_job *job)
 	pthread_mutex_unlock(&late->lock);
 	cephls_job_undo(job);
 	pthread_mutex_lock(&late->lock);
-	if (job->counted && job->epoch == late->epoch)
-		atomic_fetch_sub(&late->left, 1);
-	else if (job->counted)
-		late->lost--;
+	cephls_came_back(late, job);
 	pthread_cond_broadcast(&late->changed);
 	pthread_mutex_unlock(&late->lock);
 	cephls_job_free(job);
@@ -284,24 +281,13 @@ static uint64_t limit_of(struct ceph *fs, const struct ceph_job *job, uint64_t n
 									       : limit;
 }
 
-/* late->lock is held. */
-static void leave_behind(struct ceph_late *late, struct ceph_job *job)
-{
-	atomic_store(&job->left, true);
-	job->counted = true;
-	if (job->epoch == late->epoch)
-		atomic_fetch_add(&late->left, 1);
-	else
-		late->lost++;
-}
-
 /* late->lock is held. False: the job is not the caller's any more. */
-static bool await(struct ceph *fs, struct ceph_job *job, uint64_t began)
+static bool await(struct ceph *fs, struct ceph_job *job)
 {
 	struct ceph_late *late = fs->late;
 
 	while (!job->done) {
-		uint64_t now = cephls_now_ns(), end = began + limit_of(fs, job, now);
+		uint64_t now = cephls_now_ns(), end = job->began + limit_of(fs, job, now);
 		struct timespec until =
 		    cephls_time_of(now + CEPH_SECOND_NS < end ? now + CEPH_SECOND_NS : end);
 
@@ -310,7 +296,7 @@ static bool await(struct ceph *fs, struct ceph_job *job, uint64_t began)
 			continue;
 		}
 		if (job->running) {
-			leave_behind(late, job);
+			cephls_leave_behind(late, job);
 			return false;
 		}
 		take_back(late, job);
@@ -329,12 +315,13 @@ static int64_t by_thread(struct ceph *fs, struct ceph_ask *ask, uint64_t began)
 
 	if (!job)
 		return -ENOMEM;
+	job->began = began;
 	pthread_mutex_lock(&late->lock);
 	r = hand_over(late, job);
 	pthread_mutex_unlock(&late->lock);
 	patience_waits();
 	pthread_mutex_lock(&late->lock);
-	ours = r < 0 || await(fs, job, began);
+	ours = r < 0 || await(fs, job);
 	pthread_mutex_unlock(&late->lock);
 	if (!ours)
 		return -EIO;
@@ -353,7 +340,7 @@ int64_t cephls_ask(struct ceph *fs, struct ceph_ask *ask)
 	uint64_t began = cephls_now_ns();
 	int64_t r;
 
-	if (cephls_left(fs))
+	if (cephls_left(fs) && cephls_is_refused(fs, ask))
 		return -EIO;
 	if (!is_quick(fs, ask, began))
 		return by_thread(fs, ask, began);

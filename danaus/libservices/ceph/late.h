@@ -14,6 +14,7 @@ struct ceph_job {
 	pthread_cond_t changed;
 	/* ceph_late.lock */
 	bool running, done, counted; /* counted: in left or, of an epoch before, in lost */
+	uint64_t began;		     /* when it was asked */
 	atomic_bool left;
 	unsigned epoch;
 	/* Its own copies */
@@ -31,9 +32,11 @@ struct ceph_late {
 	struct ceph_job *first, **last;
 	struct ceph_idler *idle;
 	unsigned threads, nidle, queued;
-	atomic_uint left; /* running, of this epoch, and nobody waits */
-	unsigned lost;	  /* the same, of the epochs before: they may not come back */
-	unsigned epoch;	  /* one more when a client was replaced with calls in it */
+	atomic_uint left;	 /* running, of this epoch, and nobody waits: */
+	struct ceph_job *behind; /* these */
+	uint64_t behind_ns;	 /* when the latest of them was asked */
+	unsigned lost;		 /* the same, of the epochs before: they may not come back */
+	unsigned epoch;		 /* one more when a client was replaced with calls in it */
 	struct ceph_job *ping;
 	bool ending, reviving;
 	uint64_t revive_after_ns;
@@ -52,6 +55,10 @@ void cephls_job_undo(struct ceph_job *job);
 struct ceph_job *cephls_late_current(void);
 /* Of what nobody waits for. late->lock is held. NULL: not now. */
 struct ceph_job *cephls_late_start(struct ceph *fs, const struct ceph_way *way);
+
+/* late->lock is held: the job is one that nobody waits for any more, or was. */
+void cephls_leave_behind(struct ceph_late *late, struct ceph_job *job);
+void cephls_came_back(struct ceph_late *late, struct ceph_job *job);
 
 static inline struct timespec cephls_time_of(uint64_t ns)
 {
