@@ -145,6 +145,46 @@ static bool take(void *arg, const char *name, uint64_t ino, unsigned char type, 
 	return true;
 }
 
+static unsigned list(struct ls_file *file, uint64_t position)
+{
+	struct names names = {.room = 300};
+
+	assert_int_equal(ls_readdir(cf_ls, file, position, take, &names), 0);
+	return names.n;
+}
+
+/* What was read and not given out is no answer for another position. */
+static void listings_are_read_anew_from_elsewhere(void **state)
+{
+	struct ls_node *d = cf_make(cf_top, "again", S_IFDIR | 0755);
+	struct names names = {.room = 10};
+	struct ls_file *file;
+	char name[16];
+
+	for (unsigned i = 0; i < 50; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		ls_forget(cf_ls, cf_make(d, name, S_IFREG | 0600), 1);
+	}
+	assert_int_equal(ls_open(cf_ls, cf_root, d, O_RDONLY | O_DIRECTORY, &file), 0);
+	assert_int_equal(ls_readdir(cf_ls, file, 0, take, &names), 0);
+	assert_int_equal(names.n, 10);
+	assert_int_equal(list(file, names.next[4]), 52 - 5);
+	assert_int_equal(list(file, names.next[9]), 52 - 10);
+	assert_int_equal(ls_readdir(cf_ls, file, 0, take, &(struct names){.room = 10}), 0);
+	for (unsigned i = 1; i < 50; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(ls_unlink(cf_ls, cf_root, d, name, false), 0);
+	}
+	assert_int_equal(list(file, 0), 3);
+	ls_forget(cf_ls, cf_make(d, "50", S_IFREG | 0600), 1);
+	assert_int_equal(list(file, 0), 4);
+	ls_release(cf_ls, file);
+	assert_int_equal(ls_unlink(cf_ls, cf_root, d, "0", false), 0);
+	assert_int_equal(ls_unlink(cf_ls, cf_root, d, "50", false), 0);
+	ls_forget(cf_ls, d, 1);
+	assert_int_equal(ls_unlink(cf_ls, cf_root, cf_top, "again", true), 0);
+}
+
 static void listings_go_on_where_they_stopped(void **state)
 {
 	struct ls_node *d = cf_make(cf_top, "many", S_IFDIR | 0755);
@@ -404,6 +444,7 @@ int main(void)
 	    cmocka_unit_test(what_is_empty_or_endless_ends),
 	    cmocka_unit_test(names_are_as_posix_has_them),
 	    cmocka_unit_test(listings_go_on_where_they_stopped),
+	    cmocka_unit_test(listings_are_read_anew_from_elsewhere),
 	    cmocka_unit_test(rights_are_the_kernels),
 	    cmocka_unit_test(two_services_agree),
 	    cmocka_unit_test(mistakes_are_named),

@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The ceph libservice's open files: data, directories, locks. */
-#include <dirent.h>
+/* The ceph libservice's open files: data, locks. */
 #include <errno.h>
 #include <limits.h>
 #include <linux/capability.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "danaus/libservices/ceph/internal.h"
 
-#define NOWHERE UINT64_MAX
 /* libcephfs's low-level calls have no flock(2): it is a record lock on a byte that no record lock
  * of a program reaches. */
 #define FLOCK_BYTE (INT64_MAX - 1)
@@ -33,7 +30,7 @@ static struct ls_file *file_new(struct ceph_call *at, struct ls_node *node, int 
 	file->node = node;
 	file->flags = flags & (O_ACCMODE | O_DIRECT);
 	file->gen = at->gen;
-	file->position = NOWHERE;
+	file->position = CEPH_NOWHERE;
 	pthread_mutex_init(&file->lock, NULL);
 	pthread_mutex_init(&file->dir_lock, NULL);
 	return file;
@@ -49,7 +46,7 @@ static void close_handle(struct ceph_mount_info *mount, Fh *fh, struct ceph_dir_
 
 /* A file of a client that is gone is opened again: the rights were decided when it was opened
  * first. Without file->lock, which a client that is cut off would keep. */
-static int file_open(struct ceph_call *at, struct ls_file *file)
+int cephls_file_open(struct ceph_call *at, struct ls_file *file)
 {
 	struct ceph_dir_result *dir = NULL;
 	Fh *fh = NULL;
@@ -78,7 +75,7 @@ static int file_open(struct ceph_call *at, struct ls_file *file)
 			atomic_store(&file->lost, -EIO);
 		file->fh = STEAL_PTR(fh);
 		file->dir = STEAL_PTR(dir);
-		file->position = NOWHERE;
+		file->position = CEPH_NOWHERE;
 		file->gen = at->gen;
 	}
 	pthread_mutex_unlock(&file->lock);
@@ -99,7 +96,7 @@ static int file_handle(struct ceph_call *at, struct ls_file *file, Fh **ret)
 
 	if (file->node->type == S_IFDIR)
 		return -EISDIR;
-	r = file_open(at, file);
+	r = cephls_file_open(at, file);
 	pthread_mutex_lock(&file->lock);
 	if (!r && file->gen != at->gen)
 		r = -ESHUTDOWN;
@@ -196,7 +193,7 @@ int cephls_op_open(struct libservice *ls, const struct cred *cred, struct ls_nod
 			r = -EPERM;
 		if (!r) {
 			file = file_new(&call, node, flags);
-			r = file ? file_open(&call, file) : -ENOMEM;
+			r = file ? cephls_file_open(&call, file) : -ENOMEM;
 			if (r < 0) {
 				free(file);
 				file = NULL;
@@ -223,6 +220,7 @@ void cephls_file_unuse(struct ceph *fs, struct ls_file *file)
 	cephls_op_forget(&fs->base, file->node, 1);
 	pthread_mutex_destroy(&file->lock);
 	pthread_mutex_destroy(&file->dir_lock);
+	free(file->listing);
 	free(file);
 }
 
@@ -464,74 +462,6 @@ int64_t cephls_op_seek(struct libservice *ls, struct ls_file *file, uint64_t off
 		r = file_handle(&call, file, &fh);
 		if (!r)
 			r = ceph_ll_lseek(call.mount, fh, offset, whence);
-	} while (cephls_leave(fs, &call, r));
-	return r;
-}
-
-static int read_batch(struct ceph_call *at, struct ls_file *file, uint64_t position,
-		      struct ceph_batch *batch)
-{
-	struct ceph_statx stx;
-	struct dirent de;
-	int r = 0;
-
-	if (file->gen != at->gen)
-		return -ESHUTDOWN;
-	if (!position)
-		ceph_rewinddir(at->mount, file->dir);
-	else if (position != file->position)
-		ceph_seekdir(at->mount, file->dir, position);
-	file->position = position;
-	batch->n = 0;
-	batch->end = false;
-	while (batch->n < CEPH_BATCH && !batch->end) {
-		r = ceph_readdirplus_r(at->mount, file->dir, &de, &stx, CEPH_STATX_INO,
-				       AT_STATX_DONT_SYNC, NULL);
-		if (r < 0)
-			return r;
-		batch->end = r == 0;
-		if (!r)
-			break;
-		snprintf(batch->entry[batch->n].name, NAME_MAX + 1, "%s", de.d_name);
-		batch->entry[batch->n].ino = de.d_ino;
-		batch->entry[batch->n].type = de.d_type;
-		batch->entry[batch->n].next = de.d_off;
-		file->position = de.d_off;
-		batch->n++;
-	}
-	return 0;
-}
-
-/* One at a time. The one before may be a call of a client that is cut off, which does not end. */
-static int enter_dir_handle(struct ceph *fs, struct ls_file *file)
-{
-	struct timespec end;
-
-	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_sec += fs->timeout_s;
-	return pthread_mutex_timedlock(&file->dir_lock, &end) ? -EIO : 0;
-}
-
-int cephls_read_batch(struct libservice *ls, struct ls_file *file, uint64_t position,
-		      struct ceph_batch *batch)
-{
-	struct ceph *fs = ceph_of(ls);
-	struct ceph_call call = {0};
-	int r;
-
-	if (file->node->type != S_IFDIR)
-		return -ENOTDIR;
-	do {
-		r = cephls_enter(fs, &call);
-		if (r < 0)
-			return r;
-		r = file_open(&call, file);
-		if (!r)
-			r = enter_dir_handle(fs, file);
-		if (!r) {
-			r = read_batch(&call, file, position, batch);
-			pthread_mutex_unlock(&file->dir_lock);
-		}
 	} while (cephls_leave(fs, &call, r));
 	return r;
 }

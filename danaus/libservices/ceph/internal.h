@@ -39,6 +39,8 @@ struct ls_node {
 	atomic_uint late;			/* calls on it that have a thread of their own */
 };
 
+#define CEPH_NOWHERE UINT64_MAX
+
 struct ls_file {
 	atomic_uint users; /* its owner, and calls that have a thread of their own */
 	struct ls_node *node;
@@ -47,10 +49,11 @@ struct ls_file {
 	Fh *fh; /* of the mount number gen; lock */
 	struct ceph_dir_result *dir;
 	unsigned gen;
-	pthread_mutex_t dir_lock; /* dir is in use */
-	uint64_t position;	  /* of dir; dir_lock */
-	atomic_bool dirty;	  /* written and not synced */
-	atomic_int lost;	  /* -errno of a write that was reported done; told once */
+	pthread_mutex_t dir_lock;		/* dir is in use */
+	uint64_t position;			/* of dir; dir_lock */
+	_Atomic(struct ceph_listing *) listing; /* whose rest the next request goes on with */
+	atomic_bool dirty;			/* written and not synced */
+	atomic_int lost; /* -errno of a write that was reported done; told once */
 	atomic_bool no_privileges;
 };
 
@@ -105,6 +108,7 @@ struct ceph {
 
 	struct ceph_late *late;
 	_Atomic uint64_t heard_ns; /* when client last heard of an MDS */
+	_Atomic uint64_t mds_ns;   /* what an MDS takes for a change, lately */
 };
 
 static inline struct ceph *ceph_of(struct libservice *ls)
@@ -314,20 +318,13 @@ int cephls_op_fsync(struct libservice *ls, struct ls_file *file, bool data_only)
 int cephls_op_allocate(struct libservice *ls, struct ls_file *file, int mode, uint64_t offset,
 		       uint64_t len_bytes);
 int64_t cephls_op_seek(struct libservice *ls, struct ls_file *file, uint64_t offset, int whence);
-#define CEPH_BATCH 32
-struct ceph_batch {
-	unsigned n;
-	bool end;
-	struct {
-		char name[NAME_MAX + 1];
-		uint64_t ino, next;
-		unsigned char type;
-	} entry[CEPH_BATCH];
-};
-/* The entries from position on. */
-int cephls_read_batch(struct libservice *ls, struct ls_file *file, uint64_t position,
-		      struct ceph_batch *batch);
+/* Opens it anew where its client is gone. */
+int cephls_file_open(struct ceph_call *at, struct ls_file *file);
 /* One user less; the last one closes it. */
 void cephls_file_unuse(struct ceph *fs, struct ls_file *file);
 int cephls_op_lock(struct libservice *ls, struct ls_node *node, uint64_t owner, bool whole,
 		   short type, uint64_t start, uint64_t len_bytes);
+
+/* listing.c */
+int cephls_op_readdir(struct libservice *ls, struct ls_file *file, uint64_t position,
+		      ls_fill_fn fill, void *arg);

@@ -20,10 +20,13 @@
 
 #include "danaus/libservices/patience.h"
 
-#define THREADS_MAX   256
-#define STACK_BYTES   (1u << 20)
-#define IDLE_S	      10
-#define QUICK_NS      100000 /* no MDS answers so soon: an answer from memory */
+#define THREADS_MAX 256
+#define STACK_BYTES (1u << 20)
+#define IDLE_S	    10
+/* No MDS answers so soon: an answer from memory. One that has to wait for a CPU takes longer, and
+ * where there are too few of them, so does an MDS. */
+#define QUICK_NS      100000
+#define QUICK_MAX_NS  1000000
 #define QUICK_KEEP_NS CEPH_SECOND_NS
 /* Capabilities are good for a minute from when the client last asked to have them renewed, which it
  * does each 20 s. */
@@ -126,21 +129,38 @@ static bool is_quick(struct ceph *fs, const struct ceph_ask *ask, uint64_t now)
 	       now < atomic_load_explicit(&fs->heard_ns, memory_order_relaxed) + HEARD_KEEP_NS;
 }
 
+static uint64_t quick_limit(struct ceph *fs)
+{
+	uint64_t limit = atomic_load_explicit(&fs->mds_ns, memory_order_relaxed) / 4;
+
+	return limit < QUICK_NS ? QUICK_NS : limit > QUICK_MAX_NS ? QUICK_MAX_NS : limit;
+}
+
 /* began: before the call. A byte of data may take a ns. */
 static void learn(struct ceph *fs, const struct ceph_ask *ask, int64_t r, uint64_t began)
 {
-	uint64_t now = cephls_now_ns(), bytes = cephls_bytes_of(ask);
+	uint64_t now = cephls_now_ns(), limit = quick_limit(fs);
 	struct ls_node *node = cephls_node_of_ask(ask);
+
+	if (!ask->way->out)
+		limit += cephls_bytes_of(ask);
+	else if (r > 0)
+		limit += r;
 
 	if (ask->way->quick < QUICK_KINDS)
 		atomic_store_explicit(&node->quick_ns[ask->way->quick],
-				      r >= 0 && now < began + QUICK_NS + bytes ? now : 0,
+				      r >= 0 && now < began + limit ? now : 0,
 				      memory_order_relaxed);
 	/* Who makes a file gets every capability on it. */
 	for (unsigned i = 0; ask->opened && ask->made && i < QUICK_KINDS; i++)
 		atomic_store_explicit(&ask->made->quick_ns[i], now, memory_order_relaxed);
-	if (ask->way->asks && r >= 0 && !cephls_is_left())
+	if (ask->way->asks && r >= 0 && !cephls_is_left()) {
+		uint64_t mds_ns = atomic_load_explicit(&fs->mds_ns, memory_order_relaxed);
+
 		cephls_heard(fs, began);
+		atomic_store_explicit(&fs->mds_ns, mds_ns - mds_ns / 8 + (now - began) / 8,
+				      memory_order_relaxed);
+	}
 }
 
 static void run(struct ceph_job *job)

@@ -305,39 +305,6 @@ static int64_t op_seek(struct libservice *ls, struct ls_file *file, uint64_t off
 	return cephls_ask(ceph_of(ls), &ask);
 }
 
-static int64_t run_batch(struct libservice *ls, struct ceph_ask *ask)
-{
-	struct ceph_batch *batch = ask->iov->iov_base;
-	int r = cephls_read_batch(ls, ask->file, ask->offset, batch);
-
-	return r < 0 ? r : (int64_t)sizeof(*batch);
-}
-
-static int op_readdir(struct libservice *ls, struct ls_file *file, uint64_t position,
-		      ls_fill_fn fill, void *arg)
-{
-	static const struct ceph_way way = {.run = run_batch, .quick = QUICK_NEVER, .out = true};
-	CLEANUP_FREE struct ceph_batch *batch = malloc(sizeof(*batch));
-
-	if (!batch)
-		return -ENOMEM;
-	do {
-		struct ceph_ask ask = {
-		    .way = &way, .file = file, .offset = position, ONE_IOV(batch, sizeof(*batch))};
-		int64_t r = cephls_ask(ceph_of(ls), &ask);
-
-		if (r < 0)
-			return r;
-		for (unsigned i = 0; i < batch->n; i++) {
-			if (!fill(arg, batch->entry[i].name, batch->entry[i].ino,
-				  batch->entry[i].type, batch->entry[i].next))
-				return 0;
-			position = batch->entry[i].next;
-		}
-	} while (!batch->end);
-	return 0;
-}
-
 static int64_t run_getxattr(struct libservice *ls, struct ceph_ask *ask)
 {
 	return cephls_op_getxattr(ls, ask->cred, ask->node, ask->name, ask->iov->iov_base,
@@ -495,7 +462,7 @@ const struct libservice_ops cephls_ops = {
     .fsync = op_fsync,
     .allocate = op_allocate,
     .seek = op_seek,
-    .readdir = op_readdir,
+    .readdir = cephls_op_readdir,
     .getxattr = op_getxattr,
     .setxattr = op_setxattr,
     .listxattr = op_listxattr,
