@@ -28,13 +28,19 @@ static bool inherited(const char *option, const char *text, int *ret)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-	    {"pool", required_argument, NULL, 'p'},	{"ready-fd", required_argument, NULL, 'r'},
-	    {"guard-fd", required_argument, NULL, 'g'}, {"cpus", required_argument, NULL, 'c'},
-	    {"run-dir", required_argument, NULL, 'd'},	{"version", no_argument, NULL, 'V'},
-	    {"help", no_argument, NULL, 'h'},		{NULL, 0, NULL, 0},
+	    {"pool", required_argument, NULL, 'p'},
+	    {"ready-fd", required_argument, NULL, 'r'},
+	    {"guard-fd", required_argument, NULL, 'g'},
+	    {"cpus", required_argument, NULL, 'c'},
+	    {"run-dir", required_argument, NULL, 'd'},
+	    {"version", no_argument, NULL, 'V'},
+	    {"give-back", no_argument, NULL, 'b'},
+	    {"help", no_argument, NULL, 'h'},
+	    {NULL, 0, NULL, 0},
 	};
 	static const char usage[] = "usage: danausd --pool NAME [--ready-fd FD] [--guard-fd FD] "
-				    "[--cpus LIST] [--run-dir DIR]\n";
+				    "[--cpus LIST] [--run-dir DIR]\n"
+				    "       danausd --give-back < SPEC.JSON\n";
 	struct server_options chosen = {.run_dir = "/run/danaus", .ready_fd = -1, .guard_fd = -1};
 	int c;
 
@@ -58,6 +64,8 @@ int main(int argc, char **argv)
 			if (!inherited("--guard-fd", optarg, &chosen.guard_fd))
 				return 2;
 			break;
+		case 'b':
+			return give_back(STDIN_FILENO);
 		case 'V':
 			printf("danausd %s\n", DANAUS_VERSION);
 			return 0;

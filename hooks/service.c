@@ -11,8 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,6 +29,7 @@
 #define LOCK_STEP_NS  10000000
 #define READY_WAIT_MS 60000
 #define ANSWER_MAX    (1u << 20)
+#define GIVE_BACK_MS  15000
 #define DANAUSD	      DANAUS_LIBEXECDIR "/danausd"
 
 struct service {
@@ -188,6 +191,52 @@ static void remove_pool(struct service *s, const char *pool)
 	rmdir(path);
 }
 
+__attribute__((noreturn)) static void become_give_back(int spec, int log)
+{
+	char *argv[] = {"danausd", "--give-back", NULL};
+	char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	/* above what it is moved onto; nobody waits for an end of ours, of a lock */
+	if ((spec = fcntl(spec, F_DUPFD_CLOEXEC, 3)) >= 0 && null >= 0 && chdir("/") == 0 &&
+	    dup2(log >= 0 ? log : null, STDERR_FILENO) >= 0 && dup2(spec, STDIN_FILENO) >= 0 &&
+	    dup2(null, STDOUT_FILENO) >= 0 && close_range(3, ~0u, 0) == 0)
+		execve(DANAUSD, argv, env);
+	_exit(1);
+}
+
+/* A service that was killed said no goodbye to its cluster: other hosts wait for what it held for
+ * as long as the cluster waits for it. Of a container that still runs it is left to the end. True:
+ * its directory may go. */
+static bool give_back(const char *pool, const char *name)
+{
+	char path[512];
+	CLEANUP_JSON json_t *spec = NULL;
+	CLEANUP_FREE char *text = NULL;
+	CLEANUP_FD int pidfd = -1, log = -1, in = -1;
+	struct pollfd p = {.events = POLLIN};
+	pid_t child;
+
+	snprintf(path, sizeof(path), RUNDIR_CONTAINERS "/%s", name);
+	if (rundir_spec(path, &spec, NULL) < 0 || !json_object_get(spec, "ceph"))
+		return true;
+	text = json_dumps(spec, JSON_COMPACT);
+	snprintf(path, sizeof(path), RUNDIR_POOLS "/%s/log", pool);
+	log = open(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+	in = memfd_create("spec", MFD_CLOEXEC);
+	if (!text || in < 0 || fd_write_all(in, text, strlen(text)) < 0 ||
+	    lseek(in, 0, SEEK_SET) < 0 || (child = fork()) < 0)
+		return true;
+	if (child == 0)
+		become_give_back(in, log);
+	p.fd = pidfd = syscall(SYS_pidfd_open, child, 0);
+	if (pidfd < 0 || poll(&p, 1, GIVE_BACK_MS) <= 0)
+		kill(child, SIGKILL);
+	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		;
+	return true;
+}
+
 int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct service **ret,
 		  struct err *err)
 {
@@ -204,8 +253,12 @@ int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct 
 		if (r == -EAGAIN)
 			err_set(err, r,
 				"its service does not take connections: it is stopped or frozen");
-		if (r == -ECONNREFUSED)
-			r = -ENOENT; /* it died and left its socket */
+		if (r == -ECONNREFUSED) { /* it died and left its socket */
+			/* one that is started takes its own back itself */
+			if (!start_spec)
+				rundir_sweep(RUNDIR_CONTAINERS, pool, give_back);
+			r = -ENOENT;
+		}
 		if (r == -ENOENT && start_spec) {
 			r = start_service(s, pool, start_spec, pid, err);
 			if (!r)

@@ -117,16 +117,22 @@ static int read_volumes(struct container *container, json_t *list, struct err *e
 	return 0;
 }
 
+int session_name(const char *id, const char *target, char ret[SESSION_MAX])
+{
+	int n = snprintf(ret, SESSION_MAX, "%s:%s", id, target);
+
+	return n < SESSION_MAX ? 0 : -ENAMETOOLONG;
+}
+
 static int open_volume(struct container *container, struct volume *volume,
 		       const struct stack_limits *limits, int *ret_mount, struct err *err)
 {
 	struct stack_limits own = *limits;
 	struct libservice *ls;
-	char session[200];
+	char session[SESSION_MAX];
 	int r;
 
-	if ((size_t)snprintf(session, sizeof(session), "%s:%s", container->id, volume->target) <
-	    sizeof(session))
+	if (!session_name(container->id, volume->target, session))
 		own.session = session;
 	r = stack_open(volume->spec, &own, &ls, err);
 

@@ -52,6 +52,14 @@ void containers_detach_all(struct server *server);
 void containers_file_closed(void *server, pid_t pid, struct vfile *file);
 json_t *containers_json(struct server *server);
 
+/* What a storage knows a volume of a container's service by. -ENAMETOOLONG. */
+#define SESSION_MAX 200
+int session_name(const char *id, const char *target, char ret[SESSION_MAX]);
+
+/* give_back.c. A container's spec.json (oci/rundir.h) is read from fd, to the end; the program's
+ * exit code. */
+int give_back(int fd);
+
 /* control.c */
 int control_start(struct server *server, struct err *err);
 /* Nobody finds the service any more; a new one may take its place. */

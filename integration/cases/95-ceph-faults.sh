@@ -123,6 +123,16 @@ writes() { pod exec room sh -c 'echo fine > /data/after && sync /data/after && g
 until_true "writing goes on" 60 writes
 down room
 
+# A service that is killed with its container: what it held is free at once, and not only after the
+# MDS's session_timeout, which is longer than a call waits here
+until_true "the services' end" 20 sh -c '! pgrep -x danausd'
+up dead --annotation 'danaus.mount=/data=ceph:/tenants/a;id=tenant-a' $IMAGE_SMALL sleep 1000
+pod exec dead sh -c 'echo old > /data/held'
+kill -KILL "$(pgrep -x danausd)"
+down dead
+eq "what a dead host held" "$(on_ceph ceph:/tenants/a $IMAGE_SMALL \
+	sh -c 'echo new > /data/beside && echo new > /data/held && cat /data/held')" new
+
 # Mistakes at the start: an error that says which, soon.
 mistake() { # WHAT PATTERN SOURCE
 	local begin=$SECONDS
