@@ -2,6 +2,8 @@
 /* libservice.c and fault.c: what is decided for every libservice, and failing chosen calls. */
 #include "tests/lib/vfs_env.h"
 
+#include <sys/wait.h>
+
 static int only_root(struct libservice *ls, struct ls_node **ret, struct attr *ret_attr)
 {
 	*ret = (struct ls_node *)ls;
@@ -10,6 +12,33 @@ static int only_root(struct libservice *ls, struct ls_node **ret, struct attr *r
 }
 
 static const struct libservice_ops bare_ops = {.name = "bare", .root = only_root};
+
+/* First: it looks from outside of what env_mkdir() makes for its process. */
+static void a_test_that_aborts_leaves_nothing(void **state)
+{
+	char dir[64];
+	int ends[2], status;
+	pid_t pid;
+
+	if (getenv("DANAUS_TEST_DIR") || geteuid() != 0)
+		skip();
+	assert_int_equal(pipe(ends), 0);
+	pid = fork();
+	if (pid == 0) {
+		signal(SIGABRT, SIG_DFL);
+		env_mkdir(dir);
+		if (write(ends[1], dir, sizeof(dir)) == sizeof(dir))
+			abort();
+		_exit(1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	assert_int_equal(read(ends[0], dir, sizeof(dir)), sizeof(dir));
+	if (!strncmp(dir, "/dev/shm/", 9)) /* has extended attributes */
+		assert_int_equal(access(dir, F_OK), -1);
+	close(ends[0]);
+	close(ends[1]);
+}
 
 static void an_absent_operation_is_not_supported(void **state)
 {
@@ -72,6 +101,7 @@ static void the_planned_calls_fail(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_test_that_aborts_leaves_nothing),
 	    cmocka_unit_test(an_absent_operation_is_not_supported),
 	    cmocka_unit_test(read_only_comes_before_absent),
 	    cmocka_unit_test(the_planned_calls_fail),

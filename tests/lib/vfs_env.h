@@ -7,12 +7,14 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -43,7 +45,8 @@ static inline void env_remove_tree(const char *dir)
 	nftw(dir, env_remove_one, 64, FTW_DEPTH | FTW_PHYS);
 }
 
-/* In memory where that has extended attributes: the disk is slow when others sync it. */
+/* In memory where that has extended attributes: the disk is slow when others sync it. The process
+ * has a /dev/shm of its own where it may: what a test leaves there that aborts goes with it. */
 static inline const char *env_base(void)
 {
 	static const char *base;
@@ -53,6 +56,9 @@ static inline const char *env_base(void)
 		base = getenv("DANAUS_TEST_DIR");
 	if (!base) {
 		base = "/var/tmp";
+		if (unshare(CLONE_NEWNS) == 0 &&
+		    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
+			mount("shm", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
 		if (mkdtemp(dir)) {
 			if (!setxattr(dir, "user.a", "1", 1, 0))
 				base = "/dev/shm";
