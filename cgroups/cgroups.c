@@ -233,6 +233,15 @@ int cgroups_pool(struct cgroups *groups, const char *name, struct err *err)
 	return 0;
 }
 
+int cgroups_remove_pool(const char *dir)
+{
+	const char *name = strrchr(dir, '/');
+
+	if (!name || strncmp(name + 1, POOL_PREFIX, strlen(POOL_PREFIX)) != 0)
+		return -EINVAL;
+	return rmdir(dir) < 0 && errno != ENOENT ? -errno : 0;
+}
+
 int cgroups_join(const struct cgroups *groups, struct err *err)
 {
 	for (unsigned i = 0; i < groups->n; i++) {
@@ -256,8 +265,7 @@ void cgroups_leave(void)
 		if (!strcmp(group->dir, group->mount))
 			continue;
 		write_value(group->mount, "cgroup.procs", "0");
-		if (!strncmp(strrchr(group->dir, '/') + 1, POOL_PREFIX, strlen(POOL_PREFIX)))
-			rmdir(group->dir);
+		cgroups_remove_pool(group->dir);
 	}
 }
 

@@ -37,6 +37,10 @@ int cgroups_parse(const char *cgroup, const char *mountinfo, struct cgroups *ret
  * containers of a named pool have their service. A process in a hierarchy's root stays there. */
 int cgroups_pool(struct cgroups *groups, const char *name, struct err *err);
 
+/* Removes dir, a group that cgroups_pool() has made: 0, also when it is not there. -EBUSY: somebody
+ * is in it; -EINVAL: it is another's. */
+int cgroups_remove_pool(const char *dir);
+
 /* Moves the calling process into each group. Memory it has touched before stays where it was. */
 int cgroups_join(const struct cgroups *groups, struct err *err);
 

@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +32,7 @@
 #define READY_WAIT_MS 60000
 #define ANSWER_MAX    (1u << 20)
 #define GIVE_BACK_MS  15000
+#define LEAVES_MS     1000 /* a killed service its cgroups, after its socket */
 #define DANAUSD	      DANAUS_LIBEXECDIR "/danausd"
 
 struct service {
@@ -111,8 +114,15 @@ __attribute__((noreturn)) static void become_service(struct service *s, const ch
 	_exit(1);
 }
 
+static bool has_log(const struct service *s)
+{
+	struct stat st;
+
+	return fstatat(s->dir, "log", &st, 0) == 0 && st.st_size;
+}
+
 /* Its first byte, or the text of its error. */
-static int wait_ready(int fd, struct err *err)
+static int wait_ready(const struct service *s, const char *pool, int fd, struct err *err)
 {
 	char text[ERR_TEXT_MAX];
 	size_t len = 0;
@@ -137,8 +147,40 @@ static int wait_ready(int fd, struct err *err)
 	text[len] = '\0';
 	if (len == 1)
 		return 0;
+	if (!len && has_log(s))
+		return err_set(err, -EIO, "the service did not start: it died; see %s/%s/log",
+			       RUNDIR_POOLS, pool);
 	return err_set(err, -EIO, "the service did not start: %s",
-		       len ? text : "it died; see the log in " RUNDIR_POOLS);
+		       len ? text
+			   : "it was killed, as for its cgroup's memory limit, or could "
+			     "not run");
+}
+
+/* The lock's content is the groups that the pool has of its own, one a line, for who finds its
+ * service dead. */
+static void note_cgroups(struct service *s, const struct cgroups *groups)
+{
+	if (ftruncate(s->lock, 0) < 0 || lseek(s->lock, 0, SEEK_SET) < 0)
+		return;
+	for (unsigned i = 0; i < groups->n; i++)
+		dprintf(s->lock, "%s\n", groups->at[i].dir);
+}
+
+/* The lock is held. */
+static void remove_cgroups(struct service *s)
+{
+	static const struct timespec step = {.tv_nsec = 10000000};
+	CLEANUP_FREE char *text = NULL;
+	int waited_ms = 0;
+
+	if (fd_read_file_at(s->dir, "lock", CGROUPS_MAX * PATH_MAX, &text, NULL) < 0)
+		return;
+	for (char *rest = text, *dir; (dir = strsep(&rest, "\n"));) {
+		while (cgroups_remove_pool(dir) == -EBUSY && waited_ms < LEAVES_MS) {
+			nanosleep(&step, NULL);
+			waited_ms += step.tv_nsec / 1000000;
+		}
+	}
 }
 
 static int start_service(struct service *s, const char *pool, const json_t *spec, pid_t pid,
@@ -155,9 +197,12 @@ static int start_service(struct service *s, const char *pool, const json_t *spec
 
 	if (!groups)
 		return -ENOMEM;
+	remove_cgroups(s); /* of one that was killed */
 	r = cgroups_of(pid, groups, err);
-	if (!r && strcmp(pool, id) != 0)
+	if (!r && strcmp(pool, id) != 0) {
 		r = cgroups_pool(groups, pool, err);
+		note_cgroups(s, groups);
+	}
 	if (r < 0)
 		return r;
 	if (pipe2(ends, O_CLOEXEC) < 0)
@@ -176,7 +221,7 @@ static int start_service(struct service *s, const char *pool, const json_t *spec
 		return -errno;
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
-	return wait_ready(ready, err);
+	return wait_ready(s, pool, ready, err);
 }
 
 /* What a service that was killed left behind; the lock is held. */
@@ -185,6 +230,7 @@ static void remove_pool(struct service *s, const char *pool)
 	static const char *const files[] = {"control", "log", "lock"};
 	char path[512];
 
+	remove_cgroups(s);
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 		unlinkat(s->dir, files[i], 0);
 	snprintf(path, sizeof(path), RUNDIR_POOLS "/%s", pool);
@@ -263,9 +309,10 @@ int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct 
 			r = start_service(s, pool, start_spec, pid, err);
 			if (!r)
 				r = fd_connect_at(s->dir, "control", &s->sock);
-			else if (fstatat(s->dir, "control", &st, 0) < 0 &&
-				 (fstatat(s->dir, "log", &st, 0) < 0 || !st.st_size))
+			else if (fstatat(s->dir, "control", &st, 0) < 0 && !has_log(s))
 				remove_pool(s, pool); /* there is nothing in it to read */
+			else
+				remove_cgroups(s);
 		} else if (r == -ENOENT)
 			remove_pool(s, pool);
 		if (r < 0)

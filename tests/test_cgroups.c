@@ -130,6 +130,15 @@ static void a_pool_is_beside_its_container(void **state)
 	assert_non_null(fgets(text, sizeof(text), f));
 	assert_int_equal(strncmp(text, "0-1", 3), 0);
 	fclose(f);
+	/* With somebody in it, and another's, it stays. */
+	assert_int_equal(cgroups_remove_pool(groups->at[0].dir), -ENOTEMPTY);
+	assert_int_equal(cgroups_remove_pool("/nonexistent/other"), -EINVAL);
+	unlink(parent);
+	strcpy(strrchr(parent, '/'), "/cpuset.mems");
+	unlink(parent);
+	assert_int_equal(cgroups_remove_pool(groups->at[0].dir), 0);
+	assert_int_equal(cgroups_remove_pool(groups->at[0].dir), 0);
+	assert_int_equal(access(groups->at[0].dir, F_OK), -1);
 	nftw(tmp, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 	free(groups);
 }

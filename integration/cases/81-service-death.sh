@@ -45,3 +45,13 @@ until_true "the guard's end" 10 grep -q '^State:.Z' "/proc/$guard/status"
 eq "without a guard" "$(pod exec unguarded sh -c 'echo cat /data/f > /tmp/c; printf text > /data/f; /probes/probe-static < /tmp/c')" text
 down unguarded
 until_true "without a guard: nothing is left" 20 gone
+
+# The cgroup that a pool's service has of its own goes with what a killed one leaves
+up pooled --annotation danaus.pool=p81 -v "$data:/data" $IMAGE_FULL sleep 1000
+groups() { find /sys/fs/cgroup/ -type d -name danaus-p81; }
+at_least "the pool's cgroups" "$(groups | wc -l)" 1
+kill -KILL "$(pgrep -x danausd)"
+until_true "the service's end" 10 sh -c '! pgrep -x danausd'
+down pooled
+until_true "a pool: nothing is left" 20 gone
+eq "the pool's cgroups" "$(groups)" ""

@@ -74,6 +74,18 @@ has "a kernel without FUSE" "$(cat /run/danaus/hook.log)" '/dev/fuse: .*modprobe
 umount /dev/fuse
 unset -f case_cleanup
 
+# A service that does not start
+mount --bind /bin/false /usr/local/libexec/danaus/danausd
+case_cleanup() { umount /usr/local/libexec/danaus/danausd; }
+for pool in "" --annotation=danaus.pool=broken; do
+	# shellcheck disable=SC2086
+	if run $pool -v "$data:/data" $IMAGE_SMALL true 2> /dev/null; then fail "no service, and it started"; fi
+	has "a service that ends at once" "$(tail -n 1 /run/danaus/hook.log)" 'the service did not start: it was killed, .*memory limit'
+	eq "what it leaves" "$(ls -A /run/danaus/pools /run/danaus/containers | grep -v :)$(find /sys/fs/cgroup/ -type d -name danaus-broken)" ""
+done
+umount /usr/local/libexec/danaus/danausd
+unset -f case_cleanup
+
 # ENOSPC, on a small file system
 mkdir "$CASE_DIR/tiny"
 mount -t tmpfs -o size=2m tiny "$CASE_DIR/tiny"
