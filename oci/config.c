@@ -32,6 +32,18 @@ static int absolute_paths(const char *path, const char *key, const json_t *array
 	return 0;
 }
 
+static bool is_strings(const json_t *array)
+{
+	const json_t *value;
+	size_t i;
+
+	json_array_foreach (array, i, value) {
+		if (!json_is_string(value))
+			return false;
+	}
+	return json_is_array(array);
+}
+
 static int read_log_level(struct config *config, const char *text)
 {
 	static const char *const names[] = {"error", "warning", "info", "debug"};
@@ -69,7 +81,13 @@ static int check_identity(const char *path, const char *name, const json_t *iden
 			r = absolute_paths(path, "paths", value, err);
 			if (r < 0)
 				return r;
-		} else if (strcmp(key, "allow") != 0 || !json_is_array(value)) {
+		} else if (!strcmp(key, "allow")) {
+			if (!is_strings(value))
+				return err_set(err, -EINVAL,
+					       "%s: ceph.%s.allow takes a list of patterns of "
+					       "pools, as in [\"*\"]",
+					       path, name);
+		} else {
 			return err_set(err, -EINVAL,
 				       "%s: ceph.%s has conf, keyring, id, allow [patterns of "
 				       "pools], paths [directories]; not \"%s\"",
@@ -105,7 +123,8 @@ static int read_key(struct config *config, const char *path, const char *key, js
 		json_int_t seconds = json_integer_value(value);
 
 		if (seconds < 1 || seconds > CONFIG_TIMEOUT_MAX_S)
-			return err_set(err, -EINVAL, "%s: \"timeout_s\" is 1 to %d seconds", path,
+			return err_set(err, -EINVAL,
+				       "%s: \"timeout_s\" is a number of seconds, 1 to %d", path,
 				       CONFIG_TIMEOUT_MAX_S);
 		config->timeout_s = seconds;
 		return 0;

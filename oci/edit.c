@@ -220,7 +220,9 @@ static int read_preload(const json_t *config, int root, char **ret, struct err *
 		return *ret ? 0 : -ENOMEM;
 	}
 	if (!r && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)))
-		r = -EINVAL;
+		return err_set(err, -EINVAL,
+			       "the image's " EDIT_LD_PRELOAD
+			       " is no regular file: remove it from the image");
 	if (!r)
 		r = fd_read_all(fd, PRELOAD_MAX, ret, NULL);
 	return r < 0 ? err_prefix(err, r, "the image's " EDIT_LD_PRELOAD) : 0;

@@ -63,7 +63,10 @@ static void mistakes_name_the_key(void **state)
 	    {"{\"ceph\": {\"a\": {\"conf\": \"/c\"}}}", "ceph.a"},
 	    {"{\"ceph\": {\"a\": {\"conf\": \"c\", \"id\": \"x\"}}}", "ceph.a.conf"},
 	    {"{\"ceph\": {\"a\": {\"conf\": \"/c\", \"id\": \"x\", \"key\": \"/k\"}}}", "\"key\""},
-	    {"{\"ceph\": {\"a\": {\"conf\": \"/c\", \"id\": \"x\", \"allow\": \"*\"}}}", "allow"},
+	    {"{\"ceph\": {\"a\": {\"conf\": \"/c\", \"id\": \"x\", \"allow\": \"*\"}}}",
+	     "ceph.a.allow takes a list"},
+	    {"{\"ceph\": {\"a\": {\"conf\": \"/c\", \"id\": \"x\", \"allow\": [\"*\", 3]}}}",
+	     "ceph.a.allow takes a list"},
 	    {"not json", "JSON"},
 	};
 

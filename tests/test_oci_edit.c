@@ -429,6 +429,7 @@ static void preload_is_read_inside_of_the_root(void **state)
 	assert_int_equal(mkfifo(path, 0644), 0); /* does not block */
 	json = config_with("'danaus': 'on'", "");
 	assert_true(edit(json, &spec, &err) < 0);
+	assert_non_null(strstr(err.text, "no regular file"));
 	json_decref(json);
 	assert_int_equal(unlink(path), 0);
 	/* A volume there is what the container would see. */
