@@ -137,6 +137,19 @@ static void imports_of_somebody_else_are_not_touched(void **state)
 	assert_int_equal(configure("containerd", NULL), 0);
 }
 
+static void values_may_stand_in_words_of_their_own(void **state)
+{
+	char *argv[] = {"configure", "--runtime", "crio", "--root", tmp, "--dry-run", NULL};
+	char *list[] = {"list", "--run-dir=/nonexistent", "--run-dir", NULL};
+	struct ctl_options options;
+
+	assert_int_equal(verb_configure(6, argv), 0);
+	assert_int_equal(verb_configure(4, argv), 2); /* --root without a value */
+	assert_true(ctl_options(2, list, false, &options));
+	assert_string_equal(options.run_dir, "/nonexistent");
+	assert_false(ctl_options(3, list, false, &options));
+}
+
 static void wrong_arguments_are_usage_errors(void **state)
 {
 	assert_int_equal(configure("docker", NULL), 2);
@@ -149,6 +162,7 @@ int main(void)
 	    cmocka_unit_test(drop_ins_come_and_go),
 	    cmocka_unit_test(imports_are_added_to_an_existing_config),
 	    cmocka_unit_test(imports_of_somebody_else_are_not_touched),
+	    cmocka_unit_test(values_may_stand_in_words_of_their_own),
 	    cmocka_unit_test(wrong_arguments_are_usage_errors),
 	};
 

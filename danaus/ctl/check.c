@@ -176,11 +176,32 @@ static int check_parts(struct err *note)
 	return 0;
 }
 
+/* What the cluster's client would only say when a container starts. */
+static int check_identities(const json_t *identities, struct err *note)
+{
+	static const char *const files[] = {"conf", "keyring"};
+	const char *name;
+	json_t *identity;
+
+	json_object_foreach ((json_t *)identities, name, identity) {
+		for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+			const char *path = json_string_value(json_object_get(identity, files[i]));
+
+			if (path && access(path, R_OK) < 0)
+				return err_set(note, -errno, "%s: ceph.%s.%s: %s: %s", CONFIG_PATH,
+					       name, files[i], path, strerror(errno));
+		}
+	}
+	return 0;
+}
+
 static int check_config(struct err *note)
 {
 	struct config config;
 	int r = config_read(CONFIG_PATH, &config, note);
 
+	if (!r)
+		r = check_identities(json_object_get(config.document, "ceph"), note);
 	config_done(&config);
 	return r ? r : err_set(note, 0, "%s", CONFIG_PATH);
 }

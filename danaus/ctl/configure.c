@@ -181,10 +181,12 @@ int verb_configure(int argc, char **argv)
 	const char *name = NULL;
 
 	for (int i = 1; i < argc; i++) {
-		if (!strncmp(argv[i], "--runtime=", 10)) {
-			name = argv[i] + 10;
-		} else if (!strncmp(argv[i], "--root=", 7)) {
-			change.root = argv[i] + 7;
+		const char *value;
+
+		if ((value = ctl_value(argc, argv, &i, "--runtime"))) {
+			name = value;
+		} else if ((value = ctl_value(argc, argv, &i, "--root"))) {
+			change.root = value;
 		} else if (!strcmp(argv[i], "--dry-run")) {
 			change.dry_run = true;
 		} else if (!strcmp(argv[i], "--remove")) {
@@ -211,6 +213,8 @@ int verb_configure(int argc, char **argv)
 			printf("next: %s\n", engine->after);
 		return 0;
 	}
+	if (name)
+		fprintf(stderr, "danausctl configure: no such engine: %s\n", name);
 	fprintf(stderr, "usage: danausctl configure --runtime=podman|containerd|crio [--dry-run] "
 			"[--remove] [--root=DIR]\n");
 	return 2;

@@ -18,6 +18,10 @@ int verb_configure(int argc, char **argv);
 #define CTL_PODMAN_DROP_IN "/etc/containers/containers.conf.d/50-danaus.conf"
 #define CTL_CRIO_DROP_IN   "/etc/crio/crio.conf.d/50-danaus.conf"
 
+/* The value of option name where argv[*i] is that, "--name=VALUE" or "--name VALUE", of which *i
+ * becomes the last word; NULL: it is something else, or without a value. */
+const char *ctl_value(int argc, char **argv, int *i, const char *name);
+
 /* What list and stats take. */
 struct ctl_options {
 	const char *run_dir, *pool; /* pool NULL: all */

@@ -37,7 +37,7 @@ int main(int argc, char **argv)
 		printf("danausctl %s\n", DANAUS_VERSION);
 		return 0;
 	}
-	if (wants_help(argc, argv)) {
+	if (wants_help(argc, argv) || (argc == 2 && !strcmp(argv[1], "help"))) {
 		usage(stdout);
 		return 0;
 	}

@@ -19,14 +19,25 @@
 
 #define ANSWER_MAX (1u << 20)
 
+const char *ctl_value(int argc, char **argv, int *i, const char *name)
+{
+	size_t len = strlen(name);
+
+	if (!strncmp(argv[*i], name, len) && argv[*i][len] == '=')
+		return argv[*i] + len + 1;
+	return !strcmp(argv[*i], name) && *i + 1 < argc ? argv[++*i] : NULL;
+}
+
 bool ctl_options(int argc, char **argv, bool takes_pool, struct ctl_options *ret)
 {
 	*ret = (struct ctl_options){.run_dir = RUNDIR};
 	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json")) {
+		const char *dir = ctl_value(argc, argv, &i, "--run-dir");
+
+		if (dir) {
+			ret->run_dir = dir;
+		} else if (!strcmp(argv[i], "--json")) {
 			ret->json = true;
-		} else if (!strcmp(argv[i], "--run-dir") && i + 1 < argc) {
-			ret->run_dir = argv[++i];
 		} else if (takes_pool && argv[i][0] != '-' && !ret->pool) {
 			ret->pool = argv[i];
 		} else {
@@ -181,6 +192,7 @@ int ctl_show(const char *run_dir, const char *only, const char *op, const char *
 	if (r == -ENOENT && only)
 		fprintf(stderr, "danausctl %s: no pool named %s\n", op, only);
 	else if (r < 0)
-		fprintf(stderr, "danausctl %s: %s: %s\n", op, run_dir, strerror(-r));
+		fprintf(stderr, "danausctl %s: %s: %s%s\n", op, run_dir, strerror(-r),
+			r == -EACCES ? "; run as root" : "");
 	return r ? 1 : 0;
 }

@@ -32,6 +32,11 @@ mount -o remount,bind,nodev /dev/fuse
 case_cleanup() { umount /dev/fuse; }
 refuses "check, without FUSE" '^fuse +FAILED .*modprobe fuse' danausctl check
 
+echo '{"ceph": {"a": {"id": "a", "conf": "/nonexistent/ceph.conf"}}}' > "$CASE_DIR/danaus.json"
+mount --bind "$CASE_DIR/danaus.json" /etc/danaus/danaus.json
+case_cleanup() { umount /etc/danaus/danaus.json /dev/fuse; }
+refuses "check, with a file that is not there" '^configuration +FAILED .*ceph\.a\.conf: /nonexistent/ceph\.conf: No such file' danausctl check
+
 for program in /usr/local/bin/danaus* /usr/local/bin/containerd-shim-danaus* /usr/local/libexec/danaus/danaus*; do
 	compgen -G "/usr/local/share/man/man?/${program##*/}.*" > /dev/null || fail "$program has no man page"
 done
