@@ -20,7 +20,7 @@ step() { # TEXT COMMAND...
 	echo "   $((SECONDS - start)) s"
 }
 step "packages" packages_install
-step "build" build_default
+step "build" build_default -Dtests=disabled
 step "install, into a private copy of /usr/local and /etc" install_private
 step "a container image, from this machine's files" image full
 sandbox demo bash "$SRC/integration/lib/demo-inside.sh"

@@ -27,8 +27,8 @@ packages_install() {
 	[ -z "$needed" ] || RUNLEVEL=1 apt-get install -q -y --no-install-recommends $needed
 }
 
-build_default() {
-	[ -d "$DANAUS_WORK/build" ] || meson setup "$DANAUS_WORK/build" "$SRC" --werror
+build_default() { # MESON-OPTIONS...
+	[ -d "$DANAUS_WORK/build" ] || meson setup "$DANAUS_WORK/build" "$SRC" --werror "$@"
 	ninja -C "$DANAUS_WORK/build"
 }
 
