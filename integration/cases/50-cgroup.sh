@@ -16,6 +16,8 @@ has "the container's cgroup" "$cg" "libpod-$(full_id c)"
 for t in /proc/"$service"/task/*; do eq "CPUs of a thread" "$(sed -n 's/^Cpus_allowed_list:\t//p' "$t/status")" 0; done
 eq "danausctl list: CPUs" "$(danausctl list --json | jq -r '[.. | objects | .cpus? // empty][0]')" 0
 
+eq "danausctl list: lines of the container's group" "$(danausctl list | grep -c '^  cgroup .*/libpod-')" 1
+
 usage() { cat "/sys/fs/cgroup/cpuacct$cg/cpuacct.usage"; }
 service_ns() { awk '{ print ($14 + $15) * 10000000 }' "/proc/$service/stat"; }
 u=$(usage) s=$(service_ns)
