@@ -25,6 +25,8 @@ mkdir "$CASE_DIR/none"
 run -v "$data:/data" $IMAGE_SMALL true # it works when nothing is wrong
 bad "unknown annotation" 'danaus\.bogus' --annotation danaus.bogus=1 -v "$data:/data"
 
+for value in true On ''; do bad "danaus=$value" 'use "on" or "off"' --annotation "danaus=$value" -v "$data:/data"; done
+eq "danaus=off" "$(run --annotation danaus=off -v "$data:/data" $IMAGE_SMALL grep -c ' /data fuse' /proc/mounts || true)" 0
 bad "bad size" 'danaus\.cache' --annotation danaus.cache=12q -v "$data:/data"
 bad "bad CPUs" 'danaus\.cpus' --annotation danaus.cpus=1-x -v "$data:/data"
 bad "bad pool" 'danaus\.pool' --annotation danaus.pool=../x -v "$data:/data"
