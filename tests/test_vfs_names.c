@@ -15,7 +15,7 @@ static struct {
 	const char *at;		   /* the name that sets it off, once */
 	const char *renames[4][2]; /* what others do then */
 	bool listens;		   /* somebody looks at all names after each change below */
-	unsigned told;
+	unsigned told, lookups;
 } hook;
 
 static void move(struct env *env, const char *from, const char *to)
@@ -31,6 +31,7 @@ static int lookup(struct libservice *ls, const struct cred *cred, struct ls_node
 	int r = plain.lookup(ls, cred, dir, name, ret, ret_attr);
 	struct attr attr;
 
+	hook.lookups++;
 	if (hook.at && !strcmp(name, hook.at)) {
 		hook.at = NULL;
 		for (int i = 0; i < 4 && hook.renames[i][0]; i++)
@@ -298,6 +299,42 @@ static void names_change_at_once_where_the_storage_orders_them(void **state)
 	sem_destroy(&crowd.made);
 }
 
+static int make_new(struct env *env, struct cred *cred, const char *name)
+{
+	struct vctx ctx = env_ctx(cred, 1);
+	struct vfile *file;
+	int r = env_open(env, &ctx, name, O_WRONLY | O_CREAT | O_EXCL, 0644, &file);
+
+	if (!r)
+		vfile_unref(file);
+	return r;
+}
+
+static void a_new_name_is_not_looked_for_where_that_takes_long(void **state)
+{
+	struct cred *user = env_cred(1000, 1000, 0, 0, NULL);
+	struct env *env = *state;
+
+	hook.ls->distant = true;
+	hook.lookups = 0;
+	assert_int_equal(make_new(env, env->root, "new"), 0);
+	assert_int_equal(hook.lookups, 0);
+	assert_int_equal(make_new(env, env->root, "new"), -EEXIST);
+	close(open(env_host(env, "theirs"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+	assert_int_equal(make_new(env, env->root, "theirs"), -EEXIST);
+	assert_int_equal(hook.lookups, 0);
+	is_as_on_the_host(env, "new");
+	is_as_on_the_host(env, "theirs");
+	/* that it is there counts more than that one may not make it */
+	assert_int_equal(chmod(env->dir, 0755), 0);
+	unlink(env_host(env, "theirs"));
+	assert_int_equal(make_new(env, user, "nothing"), -EACCES);
+	cred_assume_service();
+	close(open(env_host(env, "others"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+	assert_int_equal(make_new(env, user, "others"), -EEXIST);
+	cred_unref(user);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -307,6 +344,7 @@ int main(void)
 	    TEST(two_names_that_were_of_one_inode_count_no_more),
 	    TEST(an_overtaken_unlink_takes_what_is_there),
 	    TEST(names_change_at_once_where_the_storage_orders_them),
+	    TEST(a_new_name_is_not_looked_for_where_that_takes_long),
 	    TEST(who_is_told_of_a_change_sees_it),
 	};
 

@@ -592,6 +592,23 @@ static int follow_creating(struct vctx *ctx, struct walk *walk, struct vnode *li
 				 : -ELOOP;
 }
 
+/* Whether the last component is to be made without a look for it first, which
+ * takes as long as making it. */
+static bool makes_at_once(const struct walk *walk, int flags)
+{
+	struct vnode *dir = walk->node;
+	struct dentry *d;
+	bool known;
+
+	if (!(flags & O_EXCL) || !dir->instance->ls->distant || walk->len > NAME_MAX)
+		return false;
+	rcu_enter();
+	d = dentry_find(dir, walk->last, walk->len, dentry_hash(dir, walk->last, walk->len));
+	known = d && atomic_load_explicit(&d->until, memory_order_acquire) > walk->now;
+	rcu_leave();
+	return !known;
+}
+
 /* links: that led here. */
 static int open_creating(struct vctx *ctx, const struct vtarget *at, int flags, mode_t mode,
 			 unsigned links, struct vfile **ret, struct attr *ret_attr)
@@ -613,6 +630,12 @@ static int open_creating(struct vctx *ctx, const struct vtarget *at, int flags, 
 	}
 	if (walk.slash)
 		return -EISDIR;
+	/* Another error may be the lesser one: that there is one goes first. */
+	if (makes_at_once(&walk, flags)) {
+		r = create(ctx, &walk, flags, mode, ret, ret_attr);
+		if (!r || r == -EEXIST)
+			return r;
+	}
 	for (unsigned races = 0; races < RACES_MAX; races++) {
 		r = walk_lookup(ctx, walk.node, walk.last, walk.len, walk.now, true, &node);
 		if (r < 0)
