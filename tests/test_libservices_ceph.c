@@ -3,6 +3,7 @@
 #include "tests/lib/ceph_world.h"
 
 #include <errno.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <setjmp.h>
@@ -127,7 +128,7 @@ static void names_are_as_posix_has_them(void **state)
 
 struct names {
 	unsigned n, room;
-	uint64_t next[300];
+	uint64_t next[300], dots[2];
 	bool seen[300];
 };
 
@@ -140,6 +141,9 @@ static bool take(void *arg, const char *name, uint64_t ino, unsigned char type, 
 	if (name[0] != '.') {
 		assert_false(names->seen[atoi(name)]);
 		names->seen[atoi(name)] = true;
+	} else {
+		assert_int_equal(type, DT_DIR);
+		names->dots[name[1] == '.'] = ino;
 	}
 	names->next[names->n++] = next;
 	return true;
@@ -151,6 +155,29 @@ static unsigned list(struct ls_file *file, uint64_t position)
 
 	assert_int_equal(ls_readdir(cf_ls, file, position, take, &names), 0);
 	return names.n;
+}
+
+/* Those of libcephfs the first time, ours where it has the names. */
+static void dots_are_directories_each_time(void **state)
+{
+	struct ls_node *d = cf_make(cf_top, "dots", S_IFDIR | 0755);
+	struct attr attr, top;
+	struct ls_file *file;
+
+	assert_int_equal(ls_getattr(cf_ls, d, NULL, &attr), 0);
+	assert_int_equal(ls_getattr(cf_ls, cf_top, NULL, &top), 0);
+	assert_int_equal(ls_open(cf_ls, cf_root, d, O_RDONLY | O_DIRECTORY, &file), 0);
+	for (int i = 0; i < 4; i++) {
+		struct names names = {.room = 300};
+
+		assert_int_equal(ls_readdir(cf_ls, file, 0, take, &names), 0);
+		assert_int_equal(names.n, 2);
+		assert_int_equal(names.dots[0], attr.ino);
+		assert_int_equal(names.dots[1], top.ino);
+	}
+	ls_release(cf_ls, file);
+	ls_forget(cf_ls, d, 1);
+	assert_int_equal(ls_unlink(cf_ls, cf_root, cf_top, "dots", true), 0);
 }
 
 /* What was read and not given out is no answer for another position. */
@@ -445,6 +472,7 @@ int main(void)
 	    cmocka_unit_test(names_are_as_posix_has_them),
 	    cmocka_unit_test(listings_go_on_where_they_stopped),
 	    cmocka_unit_test(listings_are_read_anew_from_elsewhere),
+	    cmocka_unit_test(dots_are_directories_each_time),
 	    cmocka_unit_test(rights_are_the_kernels),
 	    cmocka_unit_test(two_services_agree),
 	    cmocka_unit_test(mistakes_are_named),

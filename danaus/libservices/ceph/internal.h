@@ -36,6 +36,7 @@ struct ls_node {
 	unsigned lock_gen;
 	_Atomic uint64_t quick_ns[QUICK_KINDS]; /* when such a call last asked nobody; 0: it did */
 	atomic_bool locked;			/* somebody was told that he has a lock */
+	atomic_bool listed;			/* libcephfs has all names of it, probably */
 	atomic_uint late;			/* calls on it that have a thread of their own */
 };
 
@@ -51,6 +52,7 @@ struct ls_file {
 	unsigned gen;
 	pthread_mutex_t dir_lock;		/* dir is in use */
 	uint64_t position;			/* of dir; dir_lock */
+	bool dotless, whole;			/* listing.c's; dir_lock */
 	_Atomic(struct ceph_listing *) listing; /* whose rest the next request goes on with */
 	atomic_bool dirty;			/* written and not synced */
 	atomic_int lost; /* -errno of a write that was reported done; told once */
@@ -200,6 +202,8 @@ int64_t cephls_ask(struct ceph *fs, struct ceph_ask *ask);
 bool cephls_is_left(void);
 /* Whether this thread is one of those for calls. */
 bool cephls_is_late(void);
+/* Less than any MDS takes. */
+uint64_t cephls_quick_ns(struct ceph *fs);
 /* The time that heard_ns is in. */
 uint64_t cephls_now_ns(void);
 /* An MDS answered what was asked at at_ns. */

@@ -129,7 +129,7 @@ static bool is_quick(struct ceph *fs, const struct ceph_ask *ask, uint64_t now)
 	       now < atomic_load_explicit(&fs->heard_ns, memory_order_relaxed) + HEARD_KEEP_NS;
 }
 
-static uint64_t quick_limit(struct ceph *fs)
+uint64_t cephls_quick_ns(struct ceph *fs)
 {
 	uint64_t limit = atomic_load_explicit(&fs->mds_ns, memory_order_relaxed) / 4;
 
@@ -139,7 +139,7 @@ static uint64_t quick_limit(struct ceph *fs)
 /* began: before the call. A byte of data may take a ns. */
 static void learn(struct ceph *fs, const struct ceph_ask *ask, int64_t r, uint64_t began)
 {
-	uint64_t now = cephls_now_ns(), limit = quick_limit(fs);
+	uint64_t now = cephls_now_ns(), limit = cephls_quick_ns(fs);
 	struct ls_node *node = cephls_node_of_ask(ask);
 
 	if (!ask->way->out)

@@ -11,8 +11,9 @@
 
 #include "danaus/libservices/ceph/internal.h"
 
-#define PART_BYTES 16384
-#define SOME	   16 /* entries that libcephfs gives at once */
+#define PART_BYTES  16384
+#define SOME	    16 /* entries that libcephfs gives at once */
+#define BEHIND_DOTS 2  /* libcephfs's position there */
 
 struct entry {
 	uint64_t ino, next;
@@ -43,27 +44,90 @@ static void add(struct ceph_listing *part, const struct dirent *from)
 	part->len += entry->len_bytes;
 }
 
+static void add_dot(struct ceph_listing *part, const char *name, uint64_t ino, uint64_t next)
+{
+	struct dirent dot = {.d_ino = ino, .d_off = next, .d_type = DT_DIR};
+
+	strcpy(dot.d_name, name);
+	add(part, &dot);
+}
+
+static int number_of_parent(struct ceph_call *at, struct ls_node *node, uint64_t *ret)
+{
+	struct ceph_statx stx;
+	Inode *in, *up;
+	int r = cephls_inode(at, node, &in);
+
+	if (!r)
+		r = ceph_ll_lookup(at->mount, in, "..", &up, &stx, CEPH_STATX_INO,
+				   AT_STATX_DONT_SYNC, at->fs->root_perms);
+	if (r < 0)
+		return r;
+	*ret = stx.stx_ino;
+	ceph_ll_forget(at->mount, up, 1);
+	return 0;
+}
+
+/* To position. libcephfs asks the MDS for the attributes of "." and ".." each time that they are
+ * read. They are left out where it has all names of the directory itself; where it has not, leaving
+ * them out would keep it from noticing, at the end, that it has. */
+static void go_to(struct ceph_call *at, struct ls_file *file, uint64_t position,
+		  struct ceph_listing *part)
+{
+	uint64_t parent;
+
+	part->position = position;
+	part->at = part->len = 0;
+	part->end = false;
+	if (position) {
+		if (position != file->position) {
+			ceph_seekdir(at->mount, file->dir, position);
+			file->whole = false;
+		}
+		file->position = position;
+		return;
+	}
+	ceph_rewinddir(at->mount, file->dir);
+	file->position = 0;
+	file->dotless =
+	    atomic_load(&file->node->listed) && !number_of_parent(at, file->node, &parent);
+	file->whole = !file->dotless;
+	if (!file->dotless)
+		return;
+	add_dot(part, ".", file->node->ino, 1);
+	add_dot(part, "..", parent, BEHIND_DOTS);
+	ceph_seekdir(at->mount, file->dir, BEHIND_DOTS);
+	file->position = BEHIND_DOTS;
+}
+
+/* Whether libcephfs has all names, as far as one can tell. */
+static void learn(struct ceph_call *at, struct ls_file *file, const struct ceph_listing *part,
+		  uint64_t began)
+{
+	struct ls_node *node = file->node;
+
+	if (part->end && file->whole)
+		atomic_store(&node->listed, node->snap == at->fs->root->snap);
+	if (file->dotless && cephls_now_ns() > began + cephls_quick_ns(at->fs) + part->len)
+		atomic_store(&node->listed, false);
+}
+
 /* What comes before an error counts, the error comes again. */
 static int read_part(struct ceph_call *at, struct ls_file *file, uint64_t position,
 		     struct ceph_listing *part)
 {
+	uint64_t began = cephls_now_ns();
 	struct dirent some[SOME];
 
 	if (file->gen != at->gen)
 		return -ESHUTDOWN;
-	if (!position)
-		ceph_rewinddir(at->mount, file->dir);
-	else if (position != file->position)
-		ceph_seekdir(at->mount, file->dir, position);
-	file->position = position;
-	part->position = position;
-	part->at = part->len = 0;
-	part->end = false;
+	go_to(at, file, position, part);
 	while (!part->end && PART_BYTES - part->len >= sizeof(some)) {
 		int n = ceph_getdents(at->mount, file->dir, (char *)some, sizeof(some));
 
 		if (n < 0) {
 			file->position = CEPH_NOWHERE;
+			file->whole = false;
 			return part->len ? 0 : n;
 		}
 		part->end = n == 0;
@@ -72,6 +136,7 @@ static int read_part(struct ceph_call *at, struct ls_file *file, uint64_t positi
 			file->position = some[i].d_off;
 		}
 	}
+	learn(at, file, part, began);
 	return 0;
 }
 
