@@ -270,14 +270,82 @@ static void moved(struct walk *old, struct walk *new, struct vnode *node, struct
 		vnode_set_parent(victim, old->node);
 }
 
+/* With both names' locks held: *node and *victim are what they are now. */
+static int rename_locked(struct vctx *ctx, struct walk *old, struct walk *new, unsigned flags,
+			 struct vnode *node, struct vnode *victim)
+{
+	int r = check_rename(old, new, node, victim, flags);
+
+	if (r < 0)
+		return r;
+	dentry_change_begin(old->node, old->last, old->len);
+	dentry_change_begin(new->node, new->last, new->len);
+	r = ls_rename(old->node->instance->ls, ctx->cred, old->node->ls, old->last, new->node->ls,
+		      new->last, flags);
+	/* Two names of one inode: nothing happened, rename(2). */
+	if (!r && node != victim)
+		moved(old, new, node, victim, flags);
+	if (r == -ENOENT || r == -EEXIST) {
+		dentry_drop(old->node, old->last, old->len);
+		dentry_drop(new->node, new->last, new->len);
+	}
+	dentry_change_end(old->node);
+	dentry_change_end(new->node);
+	return r;
+}
+
+/* Looks the names up without their locks first: an answer that takes long holds nobody up. */
+static int rename_walked(struct vctx *ctx, struct walk *old, struct walk *new, unsigned flags,
+			 struct vnode **node, struct vnode **victim)
+{
+	unsigned old_gen = atomic_load(&old->node->names_gen);
+	unsigned new_gen = atomic_load(&new->node->names_gen);
+	pthread_mutex_t *old_lock, *new_lock;
+	int r = walk_lookup(ctx, old->node, old->last, old->len, old->now, false, node);
+
+	if (!r)
+		r = walk_lookup(ctx, new->node, new->last, new->len, new->now, false, victim);
+	if (!r)
+		r = check_rename(old, new, *node, *victim, flags);
+	if (r < 0)
+		return r;
+	old_lock = names_lock(old->node, old->last, old->len);
+	new_lock = names_lock(new->node, new->last, new->len);
+	lock_two(old_lock, new_lock);
+	r = look_again(ctx, old, old_gen, node);
+	if (!r)
+		r = look_again(ctx, new, new_gen, victim);
+	if (!r)
+		r = rename_locked(ctx, old, new, flags, *node, *victim);
+	unlock_two(old_lock, new_lock);
+	return r;
+}
+
+/* The inodes and directories after it; takes the caller's reference of victim when its name is
+ * gone. */
+static void rename_counted(struct walk *old, struct walk *new, struct vnode *node,
+			   struct vnode **victim, unsigned flags)
+{
+	inode_changed(node);
+	face_name_lost(old->node, old->last, node);
+	if (*victim && (flags & RENAME_EXCHANGE)) {
+		inode_changed(*victim);
+		face_name_lost(new->node, new->last, *victim);
+	} else if (*victim) {
+		lost_name(new, *victim, NULL);
+		*victim = NULL;
+	}
+	dir_changed(old->node);
+	if (new->node != old->node)
+		dir_changed(new->node);
+}
+
 int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtarget *new_at,
 	       unsigned flags)
 {
 	CLEANUP_WALK struct walk old = {0};
 	CLEANUP_WALK struct walk new = {0};
 	struct vnode *node = NULL, *victim = NULL;
-	pthread_mutex_t *old_lock, *new_lock;
-	unsigned old_gen, new_gen;
 	int r;
 
 	ctx->leave_second = false;
@@ -301,53 +369,9 @@ int vfs_rename(struct vctx *ctx, const struct vtarget *old_at, const struct vtar
 		return flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
 	if (old.node->instance->ls->ro)
 		return -EROFS;
-	old_gen = atomic_load(&old.node->names_gen);
-	new_gen = atomic_load(&new.node->names_gen);
-	r = walk_lookup(ctx, old.node, old.last, old.len, old.now, false, &node);
-	if (!r)
-		r = walk_lookup(ctx, new.node, new.last, new.len, new.now, false, &victim);
-	if (!r)
-		r = check_rename(&old, &new, node, victim, flags);
-	if (!r) {
-		old_lock = names_lock(old.node, old.last, old.len);
-		new_lock = names_lock(new.node, new.last, new.len);
-		lock_two(old_lock, new_lock);
-		r = look_again(ctx, &old, old_gen, &node);
-		if (!r)
-			r = look_again(ctx, &new, new_gen, &victim);
-		if (!r)
-			r = check_rename(&old, &new, node, victim, flags);
-		if (!r) {
-			dentry_change_begin(old.node, old.last, old.len);
-			dentry_change_begin(new.node, new.last, new.len);
-			r = ls_rename(old.node->instance->ls, ctx->cred, old.node->ls, old.last,
-				      new.node->ls, new.last, flags);
-		}
-		/* Two names of one inode: nothing happened, rename(2). */
-		if (!r && node != victim)
-			moved(&old, &new, node, victim, flags);
-		if (r == -ENOENT || r == -EEXIST) {
-			dentry_drop(old.node, old.last, old.len);
-			dentry_drop(new.node, new.last, new.len);
-		}
-		dentry_change_end(old.node);
-		dentry_change_end(new.node);
-		unlock_two(old_lock, new_lock);
-	}
-	if (!r && node != victim) {
-		inode_changed(node);
-		face_name_lost(old.node, old.last, node);
-		if (victim && (flags & RENAME_EXCHANGE)) {
-			inode_changed(victim);
-			face_name_lost(new.node, new.last, victim);
-		} else if (victim) {
-			lost_name(&new, victim, NULL);
-			victim = NULL;
-		}
-		dir_changed(old.node);
-		if (new.node != old.node)
-			dir_changed(new.node);
-	}
+	r = rename_walked(ctx, &old, &new, flags, &node, &victim);
+	if (!r && node != victim)
+		rename_counted(&old, &new, node, &victim, flags);
 	vnode_unref(node);
 	vnode_unref(victim);
 	vfs_reclaim(vfs_of(old.node), false);
