@@ -128,9 +128,11 @@ struct vfile {
 struct vfs_instance {
 	struct vfs *vfs;
 	struct vfs_instance *next;
-	struct libservice *ls;
+	struct libservice
+	    *ls; /* NULL: a submount, which has nothing but scope, target and covered */
 	char *scope, *target;
 	struct vnode *root;
+	mode_t place;			 /* S_IFMT of what it may cover */
 	_Atomic(struct vnode *) covered; /* where it is mounted in another one's tree */
 	_Atomic dev_t dev;
 	uint64_t ls_dev;
@@ -297,6 +299,9 @@ int walk_parent(struct vctx *ctx, const struct vtarget *at, struct walk *walk);
 struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t now,
 			  bool *ret_absent);
 /* One name, mounts crossed (cross) or not; *ret NULL: there is none. */
+/* Where a submount covers node: -EREMCHG, and ctx->leave, when there is room, has its path and rest
+ * behind it; 0 elsewhere, and for who has no room. */
+int walk_leave_submount(struct vctx *ctx, struct vnode *node, const char *rest);
 int walk_lookup(struct vctx *ctx, struct vnode *dir, const char *name, size_t len, uint64_t now,
 		bool cross, struct vnode **ret);
 /* A symlink's content; it stays node's. */
