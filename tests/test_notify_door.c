@@ -406,6 +406,18 @@ static int chroot_away(void *arg)
 	return 0;
 }
 
+static int sets_a_ring_up(void *arg)
+{
+	char params[128] = {0};
+
+	return syscall(SYS_io_uring_setup, 1, params) == -1 ? errno : 0;
+}
+
+static void a_ring_is_not_there(void **state)
+{
+	assert_int_equal(finish(start(sets_a_ring_up, NULL)), ENOSYS);
+}
+
 static void another_root_sees_no_volume(void **state)
 {
 	assert_int_equal(finish(start(chroot_away, NULL)), 0);
@@ -682,6 +694,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(every_call_is_as_on_a_plain_directory),
 	    cmocka_unit_test(what_needs_the_kernel_gets_its_files),
 	    cmocka_unit_test(memory_that_is_not_there_is_efault),
+	    cmocka_unit_test(a_ring_is_not_there),
 	    cmocka_unit_test(another_root_sees_no_volume),
 	    cmocka_unit_test(each_open_has_a_number_of_its_own),
 	    cmocka_unit_test(a_waiter_that_is_killed_leaves_nothing),

@@ -181,8 +181,9 @@ static void calls_that_must_not_sleep_are_never_notified(void **state)
 
 static void changes_of_the_caller_are_notified(void **state)
 {
-	static const int calls[] = {SYS_setuid, SYS_setgroups, SYS_capset, SYS_execve,
-				    SYS_chdir,	SYS_chroot,    SYS_umask,  SYS_unshare};
+	static const int calls[] = {SYS_setuid, SYS_setgroups, SYS_capset,
+				    SYS_execve, SYS_chdir,     SYS_chroot,
+				    SYS_umask,	SYS_unshare,   SYS_io_uring_setup};
 
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
 		assert_int_equal(ASK(calls[i], 0, 0, 0, 0, 0, GATE_COOKIE), NOTIFY);
