@@ -55,7 +55,7 @@ static int lock_pool(const char *pool, bool make, struct service *s, struct err 
 			     (mkdir(RUNDIR_POOLS, 0700) < 0 && errno != EEXIST) ||
 			     (mkdir(path, 0700) < 0 && errno != EEXIST)))
 			return err_set(err, -errno, "cannot make %s: %s", path, strerror(errno));
-		dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (dir < 0 && errno == ENOENT && make)
 			continue;
 		if (dir < 0)

@@ -88,7 +88,7 @@ void process_rights_settled(struct process *process);
 /* Changes with each process_rights_changed(): whoever keeps a cred keeps this number too. 0: keep
  * nothing now. */
 uint32_t process_rights_version(const struct process *process);
-/* The counter of its identity in the pool's leases (service/leases.h). What is answered by a cred
+/* The counter of its identity in the pool's leases (vfs/leases.h). What is answered by a cred
  * of it and then leased depends on that counter, which is looked at before the version is. */
 uint32_t process_lease_counter(const struct process *process);
 /* A number for the program image (address-space layout) that the process runs now: differs after
