@@ -64,8 +64,7 @@ static void put(const char *path, const char *text)
 static void drop_ins_come_and_go(void **state)
 {
 	static const char *const rows[][3] = {
-	    {"podman", "/etc/containers/containers.conf.d/50-danaus.conf",
-	     "/etc/containers/oci/hooks.d"},
+	    {"podman", "/etc/containers/containers.conf.d/50-danaus.conf", CTL_PODMAN_HOOKS},
 	    {"containerd", "/etc/containerd/conf.d/50-danaus.toml", "io.containerd.danaus.v2"},
 	    {"crio", "/etc/crio/crio.conf.d/50-danaus.conf", "danaus-runtime"},
 	};

@@ -28,7 +28,7 @@
 #include "oci/document.h"
 #include "oci/edit.h"
 
-#define HOOK_JSON  "/etc/containers/oci/hooks.d/danaus.json"
+#define HOOK_JSON  CTL_PODMAN_HOOKS "/danaus.json"
 #define NOFILE_MIN 1024
 
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
@@ -236,6 +236,7 @@ static bool in_path(const char *name)
 /* podman skips a hook whose program is missing without a word. */
 static int check_podman(struct err *note)
 {
+	CLEANUP_FREE char *drop_in = NULL;
 	CLEANUP_JSON json_t *json = NULL;
 	const char *path;
 	int r;
@@ -251,9 +252,10 @@ static int check_podman(struct err *note)
 			       HOOK_JSON " names %s, which cannot be executed: install "
 					 "Danaus again",
 			       path ? path : "no program");
-	if (access(CTL_PODMAN_DROP_IN, R_OK) < 0)
-		return err_set(note, -errno,
-			       "podman may not read " HOOK_JSON ": run danausctl configure "
+	if (fd_read_file_at(AT_FDCWD, CTL_PODMAN_DROP_IN, DOCUMENT_MAX, &drop_in, NULL) < 0 ||
+	    !strstr(drop_in, CTL_PODMAN_HOOKS))
+		return err_set(note, -ENOENT,
+			       "podman does not read " HOOK_JSON ": run danausctl configure "
 			       "--runtime=podman");
 	return 0;
 }

@@ -28,7 +28,8 @@ static const struct engine {
 } engines[] = {
     {"podman", CTL_PODMAN_DROP_IN,
      HEAD "[engine]\n"
-	  "hooks_dir = [\"/usr/share/containers/oci/hooks.d\", \"/etc/containers/oci/hooks.d\"]\n"
+	  "hooks_dir = [\"/usr/share/containers/oci/hooks.d\", \"/etc/containers/oci/hooks.d\", "
+	  "\"" CTL_PODMAN_HOOKS "\"]\n"
 	  "[engine.runtimes]\n"
 	  "danaus = [\"" DANAUS_BINDIR "/danaus-runtime\"]\n",
      "podman run --annotation danaus=on -v DIR:/data IMAGE"},

@@ -16,6 +16,7 @@ int verb_configure(int argc, char **argv);
 
 #define CTL_TIMEOUT_MS	   3000
 #define CTL_PODMAN_DROP_IN "/etc/containers/containers.conf.d/50-danaus.conf"
+#define CTL_PODMAN_HOOKS   DANAUS_LIBEXECDIR "/hooks.d"
 #define CTL_CRIO_DROP_IN   "/etc/crio/crio.conf.d/50-danaus.conf"
 
 /* The value of option name where argv[*i] is that, "--name=VALUE" or "--name VALUE", of which *i

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# danausctl check says what to do, configure does it and takes it back. Each program has a man page.
+# danausctl check says what to do, configure does it and takes it back; podman build knows nothing of it. Each
+# program has a man page.
 # image: small
 . "$LIB/case.sh"
 files() { find /etc -xdev -type f -exec sha256sum {} + | LC_ALL=C sort; }
@@ -13,6 +14,9 @@ out=$(danausctl check)
 for what in root kernel seccomp fuse paths fanotify cgroups 'open files' installation configuration runtime podman containerd; do
 	has "check" "$out" "^$what +ok "
 done
+printf 'FROM %s\nRUN true\n' $IMAGE_SMALL > Dockerfile # it reads podman's own hooks, whatever hooks_dir is
+prints "podman build" 'COMMIT' podman build --isolation chroot .
+pod image prune -f > /dev/null
 prints "a verb's help" '^usage: danausctl stats \[POOL\]' danausctl stats --help
 prints "configure --remove" '^remove /etc/containers' danausctl configure --runtime=podman --remove
 diff "$CASE_DIR/before" <(files)

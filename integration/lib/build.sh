@@ -52,7 +52,7 @@ install_private() { # what the cases run, laid over /usr/local and /etc in their
 		cgroup_manager = "cgroupfs"
 		events_logger = "none"
 		volume_path = "$DANAUS_WORK/store/volumes"
-		hooks_dir = ["/etc/containers/oci/hooks.d"]
+		hooks_dir = ["/usr/local/libexec/danaus/hooks.d"]
 	C
 	cat > "$DANAUS_WORK/conf/storage.conf" <<-C
 		[storage]
