@@ -24,6 +24,7 @@ struct answer {
 
 struct attr_answer {
 	struct answer head;
+	int r;
 	struct wire_attr attr;
 };
 
@@ -166,28 +167,41 @@ static bool came_with(struct call *call, uint64_t clock_ns, struct lease *ret)
 	return ret->ndeps <= LEASE_DEPS_MAX;
 }
 
-bool lease_find_attr(const struct lease_key *key, struct wire_attr *ret)
+static void count(const struct lease_key *key)
+{
+	struct shm_channel *to = channel();
+
+	atomic_fetch_add_explicit(key->flags >> 24 == WIRE_OPEN	      ? &to->lease_opens
+				  : key->flags >> 24 == WIRE_ACCESS   ? &to->lease_accesses
+				  : key->flags >> 24 == WIRE_READLINK ? &to->lease_readlinks
+								      : &to->lease_stats,
+				  1, memory_order_relaxed);
+}
+
+int lease_find(const struct lease_key *key, struct wire_attr *ret)
 {
 	struct leases *all = leases();
 	struct attr_answer *at;
+	int r = LEASE_NONE;
 	uint32_t bytes;
-	bool found;
 
 	if (!all || !channel())
-		return false;
+		return LEASE_NONE;
 	at = &all->attr[hash_of(key, &bytes) % ATTRS];
 	if (!take(&at->head))
-		return false;
-	found = is_of(&at->head, key, bytes) && holds(&at->head);
-	if (found)
-		*ret = at->attr;
+		return LEASE_NONE;
+	if (is_of(&at->head, key, bytes) && holds(&at->head)) {
+		r = at->r;
+		if (!r && ret)
+			*ret = at->attr;
+	}
 	give(&at->head);
-	if (found)
-		atomic_fetch_add_explicit(&channel()->lease_stats, 1, memory_order_relaxed);
-	return found;
+	if (r != LEASE_NONE)
+		count(key);
+	return r;
 }
 
-void lease_keep_attr(const struct lease_key *key, uint64_t clock_ns, struct call *call)
+void lease_keep(const struct lease_key *key, uint64_t clock_ns, struct call *call, int r)
 {
 	struct leases *all = leases();
 	struct attr_answer *at;
@@ -200,7 +214,9 @@ void lease_keep_attr(const struct lease_key *key, uint64_t clock_ns, struct call
 	if (bytes > PATH_KEPT_MAX || !take(&at->head))
 		return;
 	fill(&at->head, key, bytes, clock_ns, &lease);
-	at->attr = call_reply(call)->attr;
+	at->r = r;
+	if (!r)
+		at->attr = call_reply(call)->attr;
 	give(&at->head);
 }
 

@@ -27,19 +27,24 @@ struct lease_key {
 	const char *rest;
 	uint32_t flags;
 };
-static inline struct lease_key lease_key_of(const struct target *target, uint32_t flags)
+static inline struct lease_key lease_key_of(const struct target *target,
+					    const struct path_args *args)
 {
+	/* flags of open(2) and access(2) that may be leased, and access(2)'s mode, are below */
+	_Static_assert(WIRE_OP_COUNT <= 1 << 6, "the operation's bits");
 	return (struct lease_key){target->dir ? target->dir->serial : target->handle, target->rest,
-				  flags};
+				  args->flags | args->mode << 20 | args->op << 24};
 }
 
-bool lease_find_attr(const struct lease_key *key, struct wire_attr *ret);
-/* Keeps what the request that was made at clock_ns answered, if it came with a lease. */
-void lease_keep_attr(const struct lease_key *key, uint64_t clock_ns, struct call *call);
+#define LEASE_NONE 1
+/* What was answered, 0 (ret: NULL, or the attributes) or an error; LEASE_NONE: nothing is known. */
+int lease_find(const struct lease_key *key, struct wire_attr *ret);
+/* Keeps r, what the request that was made at clock_ns answered, if it came with a lease. */
+void lease_keep(const struct lease_key *key, uint64_t clock_ns, struct call *call, int r);
 
 /* An open file as open(2) gives it, the caller's reference; NULL: none. */
 struct ofile *lease_find_open(const struct lease_key *key);
-/* Whether to ask for leases of opens: not for each of a program that opens ever other files. */
+/* Whether to keep files open: not each of a program that opens ever other ones. */
 bool lease_opens_pay(void);
 /* A number for ofile's `lease`, by which lease_park() knows it again; 0: none. */
 uint32_t lease_keep_open(const struct lease_key *key, uint64_t clock_ns, struct call *call);

@@ -187,33 +187,37 @@ static bool is_magic_link(const struct target *target)
 	return target->dir && *target->path == '/';
 }
 
-static bool find_lease(const struct target *target, const struct path_args *args)
+/* PATH_LEASED or an error, as path_run(); 0: none. */
+static int find_lease(const struct lease_key *key, const struct path_args *args)
 {
-	struct lease_key key = lease_key_of(target, args->flags);
+	int r;
 
 	if (!lease_wanted()) {
 		lease_missed();
-		return false;
+		return 0;
 	}
-	if (args->op == WIRE_STAT)
-		return lease_find_attr(&key, &args->leased->attr);
-	args->leased->file = lease_find_open(&key);
-	return args->leased->file;
+	if (args->op == WIRE_OPEN) {
+		args->leased->file = lease_find_open(key);
+		if (args->leased->file)
+			return PATH_LEASED;
+	}
+	r = lease_find(key, &args->leased->attr);
+	return r == LEASE_NONE ? 0 : r == 0 ? PATH_LEASED : r;
 }
 
-static void keep_lease(const struct target *target, const struct path_args *args, uint64_t clock_ns,
-		       struct call *call)
+static void keep_lease(const struct lease_key *key, const struct path_args *args, uint64_t clock_ns,
+		       struct call *call, int r)
 {
-	struct lease_key key = lease_key_of(target, args->flags);
-
-	if (args->op == WIRE_STAT)
-		lease_keep_attr(&key, clock_ns, call);
-	else
-		args->leased->open = lease_keep_open(&key, clock_ns, call);
+	if (r == -ENOENT || (r == -EACCES && args->op == WIRE_ACCESS) ||
+	    (r == 0 && args->op != WIRE_OPEN && args->op != WIRE_READLINK))
+		lease_keep(key, clock_ns, call, r);
+	else if (r == 0 && args->op == WIRE_OPEN && lease_opens_pay())
+		args->leased->open = lease_keep_open(key, clock_ns, call);
 }
 
 int path_run(struct target *target, const struct path_args *args, struct call *call)
 {
+	struct lease_key key;
 	uint64_t clock_ns = 0;
 	int r;
 
@@ -229,22 +233,25 @@ int path_run(struct target *target, const struct path_args *args, struct call *c
 			target_done(target);
 			return PATH_KERNEL;
 		}
-		if (args->leased && find_lease(target, args)) {
-			target_done(target);
-			return PATH_LEASED;
+		if (args->leased) {
+			key = lease_key_of(target, args);
+			r = find_lease(&key, args);
+			if (r) {
+				target_done(target);
+				return r;
+			}
 		}
 		r = call_begin(call, args->op);
 		if (r == 0)
 			r = fill(args, target, call);
-		if (r == 0 && args->leased && lease_wanted() &&
-		    (args->op != WIRE_OPEN || lease_opens_pay())) {
+		if (r == 0 && args->leased && lease_wanted()) {
 			clock_ns = lease_clock_ns();
 			call_request(call)->size = sizeof(struct lease);
 		}
 		if (r == 0)
 			r = call_run(call);
-		if (r == 0 && args->leased)
-			keep_lease(target, args, clock_ns, call);
+		if (args->leased)
+			keep_lease(&key, args, clock_ns, call, r);
 		target_done(target);
 		if (r != -EREMCHG)
 			return r;

@@ -40,7 +40,8 @@ struct path_args {
 	const void *data; /* piece 2 */
 	uint32_t data_bytes;
 	const struct wire_attr *set_attr;
-	/* Where to put an answer that needs no request (STAT, OPEN); PATH_LEASED then. */
+	/* NULL, or where to put an answer that needs no request (STAT, OPEN, ACCESS, READLINK);
+	 * PATH_LEASED then, but for an error. */
 	struct leased *leased;
 	bool needs_name; /* changes the directory's entry: a volume's root is the kernel's */
 };

@@ -63,14 +63,14 @@ static void attr_to_statx(const struct wire_attr *attr, struct statx *ret)
 
 long file_attr(struct ofile *f, struct wire_attr *ret)
 {
-	struct lease_key key = {.from = f->serial, .rest = ""};
+	struct lease_key key = {.from = f->serial, .rest = "", .flags = WIRE_STAT << 24};
 	struct path_args args = {.op = WIRE_STAT};
 	uint64_t clock_ns = 0;
 	struct call call;
 	long r;
 
 	if (lease_wanted()) {
-		if (lease_find_attr(&key, ret))
+		if (lease_find(&key, ret) == 0)
 			return 0;
 		args.size = sizeof(struct lease);
 		clock_ns = lease_clock_ns();
@@ -79,7 +79,7 @@ long file_attr(struct ofile *f, struct wire_attr *ret)
 	}
 	r = file_run(f, &args, &call);
 	if (r == 0) {
-		lease_keep_attr(&key, clock_ns, &call);
+		lease_keep(&key, clock_ns, &call, 0);
 		*ret = call_reply(&call)->attr;
 	}
 	call_end(&call);
@@ -192,9 +192,11 @@ static long access_kernel(struct target *target, int mode, int flags)
 long do_faccessat(int dirfd, const char *path, int mode, int flags)
 {
 	TARGET(target, dirfd, path);
+	struct leased leased;
 	struct path_args args = {.op = WIRE_ACCESS,
 				 .flags = (uint32_t)flags & (AT_EACCESS | AT_SYMLINK_NOFOLLOW),
-				 .mode = (uint32_t)mode};
+				 .mode = (uint32_t)mode,
+				 .leased = &leased};
 	long r;
 
 	if (mode & ~7)
@@ -202,6 +204,8 @@ long do_faccessat(int dirfd, const char *path, int mode, int flags)
 	if (means_fd(dirfd, path, flags) && fd_is_ours(dirfd))
 		return FD_CALL(dirfd, file_do(f, &args), -EBADF);
 	r = path_do(&target, &args);
+	if (r == PATH_LEASED)
+		return 0;
 	return r == PATH_KERNEL ? KERNEL(target, access_kernel(&target, mode, flags)) : r;
 }
 

@@ -158,7 +158,8 @@ static long read_own_fd(struct ofile *f, char *buf, size_t cap_bytes)
 long do_readlinkat(int dirfd, const char *path, char *buf, size_t cap_bytes)
 {
 	TARGET(target, dirfd, path);
-	struct path_args args = {.op = WIRE_READLINK};
+	struct leased leased;
+	struct path_args args = {.op = WIRE_READLINK, .leased = &leased};
 	struct call call;
 	long r;
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""preload_service.py FSOPS CANCEL ROOTS LEASES POSITIONS MAPPINGS STRESS MAPS SOURCE_ROOT WITH_SERVICE DANAUSD
+"""preload_service.py FSOPS CANCEL ROOTS LEASES NAMES POSITIONS MAPPINGS STRESS MAPS SOURCE_ROOT WITH_SERVICE DANAUSD
 LIBDANAUS INIT: what the programs before STRESS print on a volume, with and without the notify door, under glibc and
 musl, is what they print on a plain directory; and stress and maps, which check themselves, find nothing. Exit code 77
 where that cannot be tried."""
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-fsops, cancel, roots, leases, positions, mappings, stress, maps, source, with_service, *parts = sys.argv[1:]
+fsops, cancel, roots, leases, names, positions, mappings, stress, maps, source, with_service, *parts = sys.argv[1:]
 if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
     print("needs root and /dev/fuse")
     sys.exit(77)
@@ -32,9 +32,9 @@ def output(command):
 
 
 with tempfile.TemporaryDirectory() as tmp:
-    programs = [fsops, cancel, roots, leases, positions, mappings]
+    programs = [fsops, cancel, roots, leases, names, positions, mappings]
     if shutil.which("musl-gcc"):
-        for name in "fsops", "cancel", "roots", "leases", "positions", "mappings":
+        for name in "fsops", "cancel", "roots", "leases", "names", "positions", "mappings":
             programs.append(f"{tmp}/{name}-musl")
             subprocess.run(["musl-gcc", "-w", "-O1", f"{source}/tests/prog/{name}.c", "-o", programs[-1]], check=True)
     failed = False

@@ -58,6 +58,151 @@ static bool open_leased(struct vfs_world *w, const char *path, int flags, struct
 	return end(w, given);
 }
 
+/* That there is no such name, as each of the calls says it. */
+static bool absence_leased(struct vfs_world *w, const char *path, int call, struct given *given)
+{
+	struct vtarget at = env_at(&w->env, path);
+	struct vfile *file;
+	struct attr attr;
+	char link[8];
+	int r;
+
+	env_stat(&w->env, &w->env.ctx, path, &attr);
+	begin(w, given);
+	switch (call) {
+	case 0:
+		r = env_stat(&w->env, &w->env.ctx, path, &attr);
+		break;
+	case 1:
+		r = env_open(&w->env, &w->env.ctx, path, O_RDONLY, 0, &file);
+		break;
+	case 2:
+		r = vfs_access(&w->env.ctx, &at, W_OK, false);
+		break;
+	default:
+		r = vfs_readlink(&w->env.ctx, &at, link, sizeof(link));
+		break;
+	}
+	assert_int_equal(r, -ENOENT);
+	return end(w, given) && given->draft.answer == -ENOENT;
+}
+
+static void come_by(struct vfs_world *w, int what)
+{
+	struct vtarget at = env_at(&w->env, "a/b/f"), from = env_at(&w->env, "a/g");
+	struct vfile *file;
+
+	switch (what) {
+	case 0:
+		assert_int_equal(
+		    env_open(&w->env, &w->env.ctx, "a/b/f", O_WRONLY | O_CREAT, 0644, &file), 0);
+		vfile_unref(file);
+		break;
+	case 1:
+		assert_int_equal(vfs_make(&w->env.ctx, &at, S_IFIFO | 0644, 0, NULL, NULL), 0);
+		break;
+	case 2:
+		vw_make_dir(w, "a/b/f");
+		break;
+	case 3:
+		vw_make_link(w, "a/b/f", ".");
+		break;
+	case 4:
+		vw_make_file(w, "a/g", "text");
+		assert_int_equal(vfs_link(&w->env.ctx, &from, &at), 0);
+		break;
+	case 5:
+		vw_make_file(w, "a/g", "text");
+		assert_int_equal(vfs_rename(&w->env.ctx, &from, &at, 0), 0);
+		break;
+	case 6: /* what is on the way comes */
+		from = env_at(&w->env, "z");
+		at = env_at(&w->env, "a/b");
+		vw_make_dir(w, "z");
+		vw_make_file(w, "z/f", "text");
+		assert_int_equal(vfs_rename(&w->env.ctx, &from, &at, RENAME_EXCHANGE), 0);
+		break;
+	case 7: /* or goes */
+		at = env_at(&w->env, "a/b");
+		assert_int_equal(vfs_unlink(&w->env.ctx, &at, true), 0);
+		vw_make_dir(w, "a/b");
+		break;
+	case 8: /* or must not be searched */
+		at = env_at(&w->env, "a");
+		assert_int_equal(
+		    vfs_setattr(&w->env.ctx, &at,
+				&(struct setattr){.set = ATTR_MODE, .attr = {.mode = 0700}}, NULL),
+		    0);
+		break;
+	}
+}
+
+static void that_there_is_nothing_ends_when_there_is(void **state)
+{
+	struct vfs_world *w = *state;
+	struct given given[4];
+	struct attr attr;
+
+	for (int what = 0; what < 9; what++) {
+		char dir[16];
+
+		vw_make_dir(w, "a");
+		vw_make_dir(w, "a/b");
+		for (int call = 0; call < 4; call++) {
+			assert_true(absence_leased(w, "a/b/f", call, &given[call]));
+			assert_true(holds(w, &given[call]));
+		}
+		come_by(w, what);
+		for (int call = 0; call < 4; call++)
+			assert_false(holds(w, &given[call]));
+		assert_int_equal(env_stat(&w->env, &w->env.ctx, "a/b/f", &attr),
+				 what < 7 ? 0 : -ENOENT);
+		snprintf(dir, sizeof(dir), "old-%d", what);
+		struct vtarget at = env_at(&w->env, "a"), to = env_at(&w->env, dir);
+
+		assert_int_equal(vfs_rename(&w->env.ctx, &at, &to, 0), 0);
+	}
+	/* what is missing on the way */
+	assert_true(absence_leased(w, "none/b/f", 0, &given[0]));
+	vw_make_dir(w, "none");
+	assert_false(holds(w, &given[0]));
+	/* what comes from outside, when it is seen */
+	assert_true(absence_leased(w, "outside", 0, &given[0]));
+	assert_int_equal(mkdir(env_host(&w->env, "outside"), 0755), 0);
+	while (env_stat(&w->env, &w->env.ctx, "outside", &attr))
+		;
+	assert_false(holds(w, &given[0]));
+}
+
+static void what_access_says_ends_with_what_it_depends_on(void **state)
+{
+	struct vfs_world *w = *state;
+	struct vtarget at = env_at(&w->env, "a/f");
+	struct setattr set = {.set = ATTR_MODE, .attr = {.mode = 0444}};
+	struct given there, rights, refused;
+
+	vw_make_dir(w, "a");
+	for (int what = 0; what < 2; what++) {
+		vw_make_file(w, "a/f", "text");
+		vw_ino(w, "a/f");
+		begin(w, &there);
+		assert_int_equal(vfs_access(&w->env.ctx, &at, F_OK, false), 0);
+		assert_true(end(w, &there));
+		begin(w, &rights);
+		assert_int_equal(vfs_access(&w->env.ctx, &at, W_OK, false), 0);
+		assert_true(end(w, &rights));
+		begin(w, &refused);
+		assert_int_equal(vfs_access(&w->env.ctx, &at, X_OK, false), -EACCES);
+		assert_true(end(w, &refused) && refused.draft.answer == -EACCES);
+		if (what)
+			assert_int_equal(vfs_unlink(&w->env.ctx, &at, false), 0);
+		else
+			assert_int_equal(vfs_setattr(&w->env.ctx, &at, &set, NULL), 0);
+		assert_int_equal(holds(w, &there), !what);
+		assert_false(holds(w, &rights) || holds(w, &refused));
+	}
+}
+
 static void a_lease_ends_with_what_it_depends_on(void **state)
 {
 	struct vfs_world *w = *state;
@@ -158,7 +303,7 @@ static void there_is_none_where_more_has_to_be_done(void **state)
 	vw_make_link(w, "l", "a/f");
 	assert_true(stat_leased(w, "a/../a/f", &given));
 	assert_false(stat_leased(w, "l", &given));
-	assert_false(stat_leased(w, "none", &given));
+	assert_true(stat_leased(w, "none", &given));
 	assert_false(stat_leased(w, "a/f/", &given));
 	assert_true(stat_leased(w, "a", &given));
 	assert_true(stat_leased(w, "", &given));
@@ -240,8 +385,8 @@ static void volumes_that_nest_end_all(void **state)
 	assert_int_equal(local_new(dir, &ls, &err), 0);
 	assert_int_equal(vfs_instance_add(w->env.vfs, "c", "/data/in", ls, &inner, &err), 0);
 	assert_false(holds(w, &given));
-	assert_false(stat_leased(w, "in/f", &given));
 	assert_true(stat_leased(w, "in", &given));
+	assert_true(absence_leased(w, "in/f", 0, &given));
 	vfs_instance_remove(inner);
 	assert_false(holds(w, &given));
 	env_remove_tree(dir);
@@ -446,6 +591,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    LEASE_TEST(a_lease_ends_with_what_it_depends_on),
+	    LEASE_TEST(that_there_is_nothing_ends_when_there_is),
+	    LEASE_TEST(what_access_says_ends_with_what_it_depends_on),
 	    LEASE_TEST(others_changes_leave_it),
 	    LEASE_TEST(there_is_none_where_more_has_to_be_done),
 	    LEASE_TEST(a_long_path_has_none),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A lease: for how long an answer may be used again without a request (Gray and Cheriton, "Leases",
- * SOSP 1989), so that stat(2) of a path in use and open(2) of a file that was just closed are a few
- * loads (the client library includes this; no code that needs a libc).
+ * SOSP 1989), so that stat(2) of a path in use or of no such path, and open(2) of a file that was
+ * just closed, are a few loads (the client library includes this; no code that needs a libc).
  *
  * The service counts changes in one table that every client of the pool has mapped read-only: one
  * counter for each thing an answer can depend on (a directory's names and rights, an inode's

@@ -50,8 +50,8 @@ struct shm_channel {
 	/* Client to service, for the statistics: reads that a window answered and their bytes; what
 	 * leases answered. */
 	_Atomic uint64_t window_reads, window_bytes;
-	_Atomic uint64_t lease_stats, lease_opens, lease_closes;
-	uint64_t pad1[10];
+	_Atomic uint64_t lease_stats, lease_opens, lease_closes, lease_accesses, lease_readlinks;
+	uint64_t pad1[8];
 	/* Handles that the program has closed and the client keeps for its next open of the same
 	 * path. Whoever exchanges one for 0 has it: the client, to use or close it; the service, to
 	 * close it, because the file was removed or it has been there for long. */

@@ -37,7 +37,7 @@
 
 /* What the client library says that it answered by itself. */
 struct unasked {
-	uint64_t window_reads, window_bytes, stats, opens, closes;
+	uint64_t window_reads, window_bytes, stats, opens, closes, accesses, readlinks;
 };
 
 struct client {
@@ -322,6 +322,8 @@ static void count_unasked(struct client *client)
 	    .stats = atomic_load(&channel->lease_stats),
 	    .opens = atomic_load(&channel->lease_opens),
 	    .closes = atomic_load(&channel->lease_closes),
+	    .accesses = atomic_load(&channel->lease_accesses),
+	    .readlinks = atomic_load(&channel->lease_readlinks),
 	};
 
 	stats_add(DOOR_WINDOW, WIRE_READ, now.window_reads - old->window_reads,
@@ -329,6 +331,8 @@ static void count_unasked(struct client *client)
 	stats_add(DOOR_LEASE, WIRE_STAT, now.stats - old->stats, 0);
 	stats_add(DOOR_LEASE, WIRE_OPEN, now.opens - old->opens, 0);
 	stats_add(DOOR_LEASE, WIRE_CLOSE, now.closes - old->closes, 0);
+	stats_add(DOOR_LEASE, WIRE_ACCESS, now.accesses - old->accesses, 0);
+	stats_add(DOOR_LEASE, WIRE_READLINK, now.readlinks - old->readlinks, 0);
 	client->counted = now;
 }
 

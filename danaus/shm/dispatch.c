@@ -35,7 +35,7 @@ int call_take(struct call *call, struct session *session, const struct wire_requ
 	call->payload = payload;
 	call->cancel = NULL;
 	call->nowait = call->would_wait = call->has_attr = false;
-	call->at_once = call->would_look = false;
+	call->at_once = call->would_look = call->leased = false;
 	call->fd_in = call->fd_out = -1;
 	call->big = NULL;
 	call->reply.error = 0;
@@ -111,7 +111,7 @@ int call_run(struct call *call)
 		call->payload[len - 1] = '\0';
 		call->reply.len = len;
 		call->reply.value = ctx.leave_second;
-	} else if (r < 0) {
+	} else if (r < 0 && !call->leased) {
 		call->reply.len = 0;
 	}
 	if (r < 0)

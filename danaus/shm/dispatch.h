@@ -23,6 +23,7 @@ struct call {
 	bool at_once; /* where it would have to look at the program: set would_look, do nothing */
 	bool would_look; /* then run again without at_once */
 	bool has_attr;	 /* the reply's attr is set */
+	bool leased;	 /* the payload is a lease, also of an error */
 	int fd_in;	 /* with ADOPT, WATCH; stays the caller's */
 	int fd_out;	 /* NAME, KERNEL_FILE: the caller passes it on and closes it */
 	char *big;	 /* the copy, where text is too small */

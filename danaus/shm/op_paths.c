@@ -68,14 +68,17 @@ static void lease_start(struct call *call, struct vctx *ctx, struct lease_draft 
 	ctx->lease = draft;
 }
 
-static void reply_lease(struct call *call, struct lease_draft *draft)
+/* r: what is answered; for few errors there are leases. */
+static void reply_lease(struct call *call, struct lease_draft *draft, int r)
 {
 	struct lease lease;
 
-	if (!lease_end(draft, clock_coarse_ns(), &lease))
+	if (!draft || r != draft->answer ||
+	    !lease_end(draft, clock_coarse_ns(), &lease))
 		return;
 	memcpy(call->payload, &lease, sizeof(lease));
 	call->reply.len = sizeof(lease);
+	call->leased = true;
 }
 
 int op_open(struct call *call, struct vctx *ctx)
@@ -92,8 +95,7 @@ int op_open(struct call *call, struct vctx *ctx)
 		r = vfs_open(ctx, &at, q->flags & ~O_CLOEXEC, q->mode, &file, &attr);
 	if (!r)
 		r = reply_file(call, &file, &attr);
-	if (!r)
-		reply_lease(call, ctx->lease);
+	reply_lease(call, ctx->lease, r);
 	return r;
 }
 
@@ -108,10 +110,9 @@ int op_stat(struct call *call, struct vctx *ctx)
 	lease_start(call, ctx, &draft);
 	if (!r)
 		r = vfs_stat(ctx, &at, &attr);
-	if (!r) {
+	if (!r)
 		reply_attr(call, &attr);
-		reply_lease(call, ctx->lease);
-	}
+	reply_lease(call, ctx->lease, r);
 	return r;
 }
 
@@ -158,19 +159,30 @@ int op_access(struct call *call, struct vctx *ctx)
 {
 	const struct wire_request *q = &call->request;
 	CLEANUP_TARGET struct vtarget at = {0};
+	struct lease_draft draft;
 	int r = target(call, q->handle, call->piece1, q->flags & AT_SYMLINK_NOFOLLOW, &at);
 
 	if (!r && (q->mode & ~(R_OK | W_OK | X_OK)))
 		r = -EINVAL;
-	return r < 0 ? r : vfs_access(ctx, &at, q->mode, q->flags & AT_EACCESS);
+	lease_start(call, ctx, &draft);
+	if (!r)
+		r = vfs_access(ctx, &at, q->mode, q->flags & AT_EACCESS);
+	reply_lease(call, ctx->lease, r);
+	return r;
 }
 
 int op_readlink(struct call *call, struct vctx *ctx)
 {
 	CLEANUP_TARGET struct vtarget at = {0};
+	struct lease_draft draft;
 	int r = target(call, call->request.handle, call->piece1, true, &at);
 
-	return r < 0 ? r : counted(call, vfs_readlink(ctx, &at, call->payload, PATH_MAX), true);
+	lease_start(call, ctx, &draft);
+	if (!r)
+		r = counted(call, vfs_readlink(ctx, &at, call->payload, PATH_MAX), true);
+	if (r < 0) /* else the content is what it answers with */
+		reply_lease(call, ctx->lease, r);
+	return r;
 }
 
 int op_make(struct call *call, struct vctx *ctx)

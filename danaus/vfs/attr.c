@@ -31,9 +31,9 @@ int vfs_stat(struct vctx *ctx, const struct vtarget *at, struct attr *ret_attr)
 		*ret_attr = attr;
 		return 0;
 	}
-	lease_off(ctx->lease);
 	if (absent)
 		return -ENOENT;
+	lease_off(ctx->lease);
 	r = walk_full(ctx, at, now, &node);
 	if (r < 0)
 		return r;
@@ -176,8 +176,15 @@ int vfs_access(struct vctx *ctx, const struct vtarget *at, int mask, bool effect
 		ctx->leave_second = other.leave_second;
 		return r;
 	}
-	if (mask)
+	if (mask) {
+		lease_on_attr(&other, node);
 		r = perm_may(&other, node, mask, now);
+		lease_until(other.lease, atomic_load(&node->rights_until));
+	}
+	if (r == -EACCES)
+		lease_error(other.lease, r);
+	else
+		lease_whole(other.lease);
 	if (!r && (mask & W_OK) && (node->instance->ls->ro || node->instance->host_ro) &&
 	    (node->type == S_IFREG || node->type == S_IFDIR || node->type == S_IFLNK))
 		r = -EROFS;

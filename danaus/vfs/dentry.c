@@ -142,7 +142,7 @@ static void replace(struct vnode *dir, const char *name, size_t len, struct vnod
 	struct vfs *vfs = vfs_of(dir);
 	uint32_t hash = dentry_hash(dir, name, len);
 	struct dentry *made = NULL, *old;
-	bool room, leased;
+	bool room, was, was_not;
 
 	if (!drop && !dir->instance->dying)
 		made = dentry_make(dir, name, len, hash, node, now);
@@ -157,8 +157,12 @@ static void replace(struct vnode *dir, const char *name, size_t len, struct vnod
 		return;
 	}
 	old = find_locked(vfs, dir, name, len, hash);
-	/* A lease may be of what the name was, unless that is known to have been nothing. */
-	leased = old ? old->node && old->node != node : set;
+	/* A lease may be of what the name was, or of its being nothing; both when neither is known.
+	 */
+	was = old ? old->node && old->node != node : set;
+	was_not = old ? !old->node && (drop || node) : set;
+	if (was_not)
+		lease_attr_changed(dir);
 	if (old && made && old->node == node) {
 		/* Nothing new: just good for longer. */
 		atomic_store_explicit(&old->until, now + VFS_CACHE_NS, memory_order_release);
@@ -171,7 +175,7 @@ static void replace(struct vnode *dir, const char *name, size_t len, struct vnod
 		made = NULL;
 	}
 	/* after the change: who looks at the counter first finds the new name */
-	if (leased)
+	if (was)
 		lease_names_changed(dir);
 	pthread_mutex_unlock(stripe_of(vfs, hash));
 	if (made)
@@ -199,6 +203,25 @@ void dentry_set(struct vnode *dir, const char *name, size_t len, struct vnode *n
 void dentry_drop(struct vnode *dir, const char *name, size_t len)
 {
 	replace(dir, name, len, NULL, true, true, 0, 0);
+}
+
+void lease_on_absence(const struct vctx *ctx, struct vnode *dir, const char *name, size_t len)
+{
+	uint32_t hash;
+	struct dentry *d;
+	pthread_mutex_t *stripe;
+
+	if (!ctx->lease)
+		return;
+	lease_on_attr(ctx, dir);
+	/* With the stripe: whoever enters the name counts first. */
+	hash = dentry_hash(dir, name, len);
+	stripe = stripe_of(vfs_of(dir), hash);
+	pthread_mutex_lock(stripe);
+	d = find_locked(vfs_of(dir), dir, name, len, hash);
+	if (d && !d->node)
+		lease_error(ctx->lease, -ENOENT);
+	pthread_mutex_unlock(stripe);
 }
 
 void dentry_change_begin(struct vnode *dir, const char *name, size_t len)

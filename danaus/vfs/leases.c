@@ -74,6 +74,7 @@ void lease_begin(struct lease_draft *draft, const struct leases *leases)
 	draft->lease.ndeps = 0;
 	draft->until = UINT64_MAX;
 	draft->off = draft->whole = false;
+	draft->answer = 0;
 	lease_depend(draft, LEASE_EPOCH);
 }
 

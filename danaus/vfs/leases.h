@@ -39,6 +39,7 @@ struct lease_draft {
 	uint64_t until; /* CLOCK_MONOTONIC ns */
 	bool off;	/* there is none to be had */
 	bool whole;	/* all that the answer depends on is in it */
+	int answer;	/* 0, or the error that it is a lease of */
 };
 
 void lease_begin(struct lease_draft *draft, const struct leases *leases);
@@ -54,6 +55,12 @@ static inline void lease_whole(struct lease_draft *draft)
 {
 	if (draft)
 		draft->whole = true;
+}
+static inline void lease_error(struct lease_draft *draft, int error)
+{
+	lease_whole(draft);
+	if (draft)
+		draft->answer = error;
 }
 static inline void lease_off(struct lease_draft *draft)
 {

@@ -225,6 +225,10 @@ static inline void lease_names_changed(struct vnode *dir)
  * in an RCU section or with a reference. */
 void lease_on_attr(const struct vctx *ctx, struct vnode *node);
 void lease_on_names(const struct vctx *ctx, struct vnode *dir);
+/* The answer is that dir has no such name, and depends on nothing else that is not said yet. The
+ * counter is that of dir's attributes, which a new name changes as well: what is said of dir's
+ * other names stays good. */
+void lease_on_absence(const struct vctx *ctx, struct vnode *dir, const char *name, size_t len);
 /* For the caller's eyes: the face's device. */
 void vnode_present(struct vnode *node, struct attr *attr);
 

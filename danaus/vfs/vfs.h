@@ -44,8 +44,9 @@ struct vctx {
 	bool tenant_buffers;  /* data is in memory that the program may write at any time: nothing
 			       * is kept out of it */
 	char *leave;	      /* NULL, or room for WIRE_PATH_MAX bytes: see -EREMCHG below */
-	struct lease_draft *lease; /* NULL, or begun: vfs_stat() and vfs_open() put into it what
-				    * their answer depends on */
+	struct lease_draft *lease; /* NULL, or begun: vfs_stat(), vfs_open(), vfs_access() and
+				    * vfs_readlink() put into it what their answer depends on,
+				    * the last one only where there is no such name */
 	bool leave_second; /* out: with -EREMCHG of vfs_link() or vfs_rename(), the path that
 			    * leaves is that of `new` */
 };

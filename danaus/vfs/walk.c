@@ -132,6 +132,7 @@ struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t n
 			if (!atomic_load_explicit(&d->used, memory_order_relaxed))
 				atomic_store_explicit(&d->used, true, memory_order_relaxed);
 			if (!d->node) {
+				lease_on_absence(ctx, node, p, len);
 				*ret_absent = true;
 				return NULL;
 			}

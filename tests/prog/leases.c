@@ -436,6 +436,22 @@ static void watched_from_now_on(void)
 /* Rights are those of who asks, and of now. */
 static pthread_barrier_t turn;
 
+/* access(2) by the real ids, and by those that count; what a name is that is nothing, to who may
+ * not search for it. */
+static void say_rights(void)
+{
+	struct stat st;
+
+	printf("access %s, ", access("secret/f", R_OK) < 0 ? strerror(errno) : "ok");
+	printf("eaccess %s, ",
+	       faccessat(AT_FDCWD, "secret/f", R_OK, AT_EACCESS) < 0 ? strerror(errno) : "ok");
+	printf("none: stat %s, ", stat("secret/none", &st) < 0 ? strerror(errno) : "ok");
+	printf("access %s, ", access("secret/none", F_OK) < 0 ? strerror(errno) : "ok");
+	printf("open %s, ", open("secret/none", O_RDONLY) < 0 ? strerror(errno) : "ok");
+	printf("readlink %s\n",
+	       readlink("secret/none", (char[8]){""}, 8) < 0 ? strerror(errno) : "ok");
+}
+
 static void *as_user(void *arg)
 {
 	struct stat st;
@@ -446,6 +462,7 @@ static void *as_user(void *arg)
 	pthread_barrier_wait(&turn);
 	pthread_barrier_wait(&turn);
 	printf("user: stat %s, ", stat("secret/f", &st) < 0 ? strerror(errno) : "ok");
+	say_rights();
 	fd = open("secret/f", O_RDONLY);
 	printf("open %s\n", fd < 0 ? strerror(errno) : "ok");
 	return NULL;
@@ -458,6 +475,12 @@ static void use_secret(void)
 	for (int n = 0; n < TIMES; n++) {
 		stat("secret/f", &st);
 		close(open("secret/f", O_RDONLY));
+		access("secret/f", R_OK);
+		faccessat(AT_FDCWD, "secret/f", R_OK, AT_EACCESS);
+		stat("secret/none", &st);
+		access("secret/none", F_OK);
+		open("secret/none", O_RDONLY);
+		readlink("secret/none", (char[8]){""}, 8);
 	}
 }
 
@@ -481,17 +504,20 @@ static void rights_are_looked_at(void)
 	if (seteuid(1000) < 0)
 		exit(4);
 	printf("as user: stat %s, ", stat("secret/f", &st) < 0 ? strerror(errno) : "ok");
+	say_rights();
 	fd = open("secret/f", O_RDONLY);
 	printf("open %s\n", fd < 0 ? strerror(errno) : "ok");
 	if (seteuid(0) < 0)
 		exit(4);
-	printf("root again: stat %d\n", stat("secret/f", &st));
+	printf("root again: stat %d, ", stat("secret/f", &st));
+	say_rights();
 	chmod("secret", 0711);
 	chmod("secret/f", 0644);
 	if (seteuid(1000) < 0)
 		exit(4);
 	use_secret();
-	printf("as user: stat %d\n", stat("secret/f", &st));
+	printf("as user: stat %d, ", stat("secret/f", &st));
+	say_rights();
 	if (seteuid(0) < 0)
 		exit(4);
 	chmod("secret/f", 0600);
