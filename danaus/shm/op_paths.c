@@ -73,8 +73,7 @@ static void reply_lease(struct call *call, struct lease_draft *draft, int r)
 {
 	struct lease lease;
 
-	if (!draft || r != draft->answer ||
-	    !lease_end(draft, clock_coarse_ns(), &lease))
+	if (!draft || r != draft->answer || !lease_end(draft, clock_coarse_ns(), &lease))
 		return;
 	memcpy(call->payload, &lease, sizeof(lease));
 	call->reply.len = sizeof(lease);
