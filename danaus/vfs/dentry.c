@@ -161,8 +161,6 @@ static void replace(struct vnode *dir, const char *name, size_t len, struct vnod
 	 */
 	was = old ? old->node && old->node != node : set;
 	was_not = old ? !old->node && (drop || node) : set;
-	if (was_not)
-		lease_attr_changed(dir);
 	if (old && made && old->node == node) {
 		/* Nothing new: just good for longer. */
 		atomic_store_explicit(&old->until, now + VFS_CACHE_NS, memory_order_release);
@@ -170,13 +168,16 @@ static void replace(struct vnode *dir, const char *name, size_t len, struct vnod
 	} else {
 		if (old && !take_out(vfs, old))
 			old = NULL;
+		/* In between: nobody finds the new name while a lease says the old one, and who
+		 * looks at the counter from here on does not find the old one. */
+		if (was)
+			lease_names_changed(dir);
+		if (was_not)
+			lease_attr_changed(dir);
 		if (made)
 			put_in(vfs, made);
 		made = NULL;
 	}
-	/* after the change: who looks at the counter first finds the new name */
-	if (was)
-		lease_names_changed(dir);
 	pthread_mutex_unlock(stripe_of(vfs, hash));
 	if (made)
 		dentry_free(vfs, made);

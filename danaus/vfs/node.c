@@ -214,9 +214,10 @@ static void write_words(struct vnode *node, const struct attr *attr)
 		old[i] = atomic_load_explicit(&node->attr_word[i], memory_order_relaxed);
 		atomic_store_explicit(&node->attr_word[i], word[i], memory_order_release);
 	}
+	/* before anybody can see what is new: readers wait for the sequence */
+	end_leases(node, old, attr);
 	atomic_store_explicit(&node->attr_seq, seq + 2, memory_order_release);
 	atomic_store_explicit(&node->atime_moves, atime_moves(node, attr), memory_order_relaxed);
-	end_leases(node, old, attr);
 }
 
 /* With lock held. */
