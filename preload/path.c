@@ -137,7 +137,7 @@ int target_find(struct target *target)
 		target->handle = target->dir->handle;
 		target->rest = path;
 	} else {
-		if (fd_find(target->dirfd, &target->dir) <= 0)
+		if ((!*path && !target->empty) || fd_find(target->dirfd, &target->dir) <= 0)
 			return 0;
 		target->handle = target->dir->handle;
 		target->rest = path;

@@ -13,6 +13,7 @@ struct target {
 	uint32_t handle;  /* ours: a directory handle, and the path from there */
 	const char *rest;
 	struct ofile *dir;	  /* referenced, or NULL */
+	bool empty;		  /* a path of nothing may mean dirfd's file */
 	char left[WIRE_PATH_MAX]; /* where a walk that left its volume goes on */
 };
 
@@ -20,6 +21,7 @@ struct target {
 	struct target name;                                                                        \
 	name.dirfd = (dirfd_);                                                                     \
 	name.path = (path_);                                                                       \
+	name.empty = false;                                                                        \
 	name.dir = NULL
 
 /* 1: ours, target_done() after use; 0: the kernel's. */

@@ -97,6 +97,7 @@ long do_linkat(int from_dirfd, const char *from, int to_dirfd, const char *to, i
 
 	if (flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH))
 		return -EINVAL;
+	old.empty = flags & AT_EMPTY_PATH;
 	return two_names(WIRE_LINK, &old, &new, (unsigned)flags);
 }
 
@@ -171,7 +172,10 @@ long do_readlinkat(int dirfd, const char *path, char *buf, size_t cap_bytes)
 		if (fd >= root.fd_base && fd_is_ours(fd))
 			return FD_CALL(fd, read_own_fd(f, buf, cap_bytes), -ENOENT);
 	}
+	target.empty = true; /* of a symlink that was opened with O_PATH */
 	r = path_run(&target, &args, &call);
+	if (r == -EINVAL && !*path)
+		r = -ENOENT;
 	if (r == 0) {
 		r = (long)call_reply(&call)->value;
 		if ((size_t)r > cap_bytes)
