@@ -176,6 +176,37 @@ static void much_read_pages_bring_their_neighbours(void **state)
 	view_end(&v);
 }
 
+static void pages_all_over_bring_their_neighbours_at_once(void **state)
+{
+	struct view v;
+	char page[WINDOW_PAGE];
+
+	view_start(&v);
+	/* a scan brings nothing, whichever way */
+	for (unsigned i = 0; i < PAGES; i++)
+		get(&v, i * WINDOW_PAGE, page, sizeof(page));
+	for (unsigned i = 0; i < PAGES; i++)
+		assert_false(look(&v, i * WINDOW_PAGE, page, sizeof(page)));
+	view_end(&v);
+	view_start(&v);
+	for (unsigned i = PAGES; i--;)
+		get(&v, i * WINDOW_PAGE, page, sizeof(page));
+	for (unsigned i = 0; i < PAGES; i++)
+		assert_false(look(&v, i * WINDOW_PAGE, page, sizeof(page)));
+	view_end(&v);
+	/* four here and there do, when a fifth is read */
+	view_start(&v);
+	for (unsigned i = 0; i < 10; i += 2) {
+		assert_false(look(&v, 0, page, sizeof(page)));
+		get(&v, i * WINDOW_PAGE, page, sizeof(page));
+	}
+	for (unsigned i = 0; i < PAGES; i++) {
+		assert_true(look(&v, i * WINDOW_PAGE, page, sizeof(page)));
+		assert_int_equal(page[0], 'a' + i);
+	}
+	view_end(&v);
+}
+
 static void nobody_but_the_service_writes_it(void **state)
 {
 	struct view v;
@@ -615,6 +646,7 @@ int main(void)
 	    cmocka_unit_test(a_page_is_there_after_its_second_read),
 	    cmocka_unit_test(the_end_is_as_good_as_the_last_page),
 	    cmocka_unit_test(much_read_pages_bring_their_neighbours),
+	    cmocka_unit_test(pages_all_over_bring_their_neighbours_at_once),
 	    cmocka_unit_test(nobody_but_the_service_writes_it),
 	    cmocka_unit_test(our_own_changes_are_seen_at_once),
 	    cmocka_unit_test(a_change_from_outside_voids_it),

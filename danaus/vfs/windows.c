@@ -610,6 +610,20 @@ static struct pane *pane_to_fill(struct vnode *node, uint32_t token)
 		   : NULL;
 }
 
+static bool is_seen(const struct pane *pane, uint64_t page)
+{
+	return page * WINDOW_PAGE < pane->window->capacity &&
+	       (pane->seen[page / 64] >> (page % 64) & 1);
+}
+
+/* The read that begins with page is one of many around it, and no part of a scan: that would have
+ * come by what is before or behind it. */
+static bool is_among(const struct pane *pane, uint64_t page, uint64_t end)
+{
+	return chunk_is_warm(pane, page) && !(page && is_seen(pane, page - 1)) &&
+	       !is_seen(pane, (end + WINDOW_PAGE - 1) / WINDOW_PAGE);
+}
+
 /* The whole of a warm chunk instead of a read inside of it. */
 static void widen(const struct pane *pane, uint64_t *offset, uint64_t *len_bytes)
 {
@@ -635,7 +649,7 @@ bool window_wants(struct windows *windows, struct vnode *node, uint32_t token, u
 	for (uint64_t page = first; pane && !wants && page_bytes(pane, page, end); page++) {
 		uint64_t bit = 1ull << (page % 64);
 
-		wants = (pane->seen[page / 64] & bit) &&
+		wants = ((pane->seen[page / 64] & bit) || is_among(pane, page, end)) &&
 			!(atomic_load(&pane->window->valid[page / 64]) & bit) &&
 			make_room(windows, pane);
 	}

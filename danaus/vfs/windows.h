@@ -14,7 +14,7 @@
 #include "danaus/vfs/vfs.h"
 
 #define WINDOWS_CHECK_NS 500000000u
-#define WINDOWS_LOOK_NS	 50000000u     /* of each WINDOWS_CHECK_NS */
+#define WINDOWS_LOOK_NS	 100000000u    /* of each WINDOWS_CHECK_NS */
 #define WINDOWS_MAX	 256u	       /* windows of a pool */
 #define WINDOW_MAX_BYTES (16ull << 30) /* a larger file gets none */
 
