@@ -158,7 +158,7 @@ static unsigned open_without_name(void)
 		/* a detached mount: paths start at the source */
 		if (len > (ssize_t)strlen(gone) &&
 		    !memcmp(link + len - strlen(gone), gone, strlen(gone)) &&
-		    memmem(link, len, "room", 4) && !fstat(atoi(entry->d_name), &st) &&
+		    memmem(link, len, "room", 4) && !fstatat(dirfd(dir), entry->d_name, &st, 0) &&
 		    S_ISREG(st.st_mode))
 			n++;
 	}

@@ -279,7 +279,7 @@ int face_start(struct container *container, struct volume *volume, int *ret_moun
 	face->nodes_limit = FACE_NODES_LIMIT;
 	face->gone_end = &face->gone;
 	face->service = cred_root();
-	r = face_nodes_init(&face->nodes, vfs_instance_root(volume->instance));
+	r = face_nodes_init(&face->nodes, face, vfs_instance_root(volume->instance));
 	if (r < 0) {
 		face_free(face);
 		return err_set(err, r, "kernel face: %s", strerror(-r));

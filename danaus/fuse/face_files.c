@@ -120,7 +120,8 @@ int face_file_new(struct face_mount *face, uint64_t id, struct vfile *vfile,
 	file->id = id;
 	file->shared = binding && !binding->own;
 	file->own = binding && binding->own;
-	file->writing = (vfile_flags(vfile) & O_ACCMODE) == O_RDWR;
+	file->backing = face_beside_enter(face, id, vfile);
+	file->writing = !file->backing && (vfile_flags(vfile) & O_ACCMODE) == O_RDWR;
 	count_open(face, file);
 	pthread_mutex_lock(&face->lock);
 	file->next = face->files;
@@ -141,6 +142,7 @@ void face_file_free(struct face_mount *face, struct face_file *file)
 		file->next->prev = file->prev;
 	pthread_mutex_unlock(&face->lock);
 	uncount_open(face, file);
+	face_beside_leave(face, file);
 	if (file->exec)
 		vnode_exec_end(vfile_node(file->file));
 	if (file->plain)
@@ -194,13 +196,11 @@ static void open_inode(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		face_call_reply(&call, r);
 		return;
 	}
-	fi->fh = (uintptr_t)file;
-	fi->direct_io = !S_ISDIR(vnode_type(call.node));
 	/* The service keeps descriptors of these. Should it die, the kernel would wait for its
 	 * answer to their FLUSH, and it could not end. A record lock is gone when the process or
 	 * its last other descriptor is. */
 	fi->noflush = bound != NULL;
-	if (fuse_reply_open(req, fi) < 0)
+	if (face_reply_open(req, NULL, fi, file) < 0)
 		face_file_free(call.face, file);
 	face_call_end(&call, 0);
 }
@@ -248,9 +248,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 		return;
 	}
 	face_stat_of(&attr, &entry.attr);
-	fi->fh = (uintptr_t)file;
-	fi->direct_io = 1;
-	if (fuse_reply_create(req, &entry, fi) < 0) {
+	if (face_reply_open(req, &entry, fi, file) < 0) {
 		face_file_free(call.face, file);
 		face_node_forget(&call.face->nodes, entry.ino, 1);
 	}

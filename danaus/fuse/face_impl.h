@@ -10,6 +10,7 @@
  *   face_names.c  operations on names and attributes
  *   face_files.c  operations on open files
  *   face_locks.c  record and flock locks
+ *   face_beside.c files that the kernel reads and maps by itself
  *   face_open.c   descriptors that the service opens through its own mount; coherence
  *
  * Rights: the mount has default_permissions and POSIX ACLs, so the kernel decides first, with the
@@ -33,15 +34,18 @@
 #define FACE_WAITERS_MAX 128   /* calls blocked on a lock; more are -ENOLCK */
 
 struct face_node {
-	uint64_t id;	     /* slot | generation: never reused for another inode; 1 is the root */
-	struct vnode *vnode; /* a reference; NULL in a free slot */
-	uint64_t nlookup;    /* the kernel's references and the service's own pins */
-	uint64_t size;	     /* as the kernel knows it */
-	unsigned writers;    /* open files of programs that may map it shared and writable */
-	unsigned io_users;   /* vfs calls that use io_fd now */
-	int io_fd;	     /* -1, or for the other doors' data (face_open.c) */
-	bool asked;	     /* for since the last look of face_nodes_idle() */
-	uint32_t next;	     /* hash chain or free list: slot + 1 */
+	uint64_t id;	      /* slot | generation: never reused for another inode; 1 is the root */
+	struct vnode *vnode;  /* a reference; NULL in a free slot */
+	uint64_t nlookup;     /* the kernel's references and the service's own pins */
+	uint64_t size;	      /* as the kernel knows it */
+	unsigned writers;     /* open files of programs that may map it shared and writable */
+	unsigned io_users;    /* vfs calls that use io_fd now */
+	int32_t backing;      /* face_beside.c: the kernel's number of the host's file, or 0 */
+	bool backing_written; /* it may be mapped for writing */
+	unsigned usual_opens; /* open files that are not so */
+	int io_fd;	      /* -1, or for the other doors' data (face_open.c) */
+	bool asked;	      /* for since the last look of face_nodes_idle() */
+	uint32_t next;	      /* hash chain or free list: slot + 1 */
 };
 
 struct face_nodes {
@@ -52,6 +56,7 @@ struct face_nodes {
 	uint32_t hand;	  /* of face_nodes_idle() */
 	uint32_t *bucket; /* by vnode: slot + 1 */
 	uint32_t nbuckets;
+	struct face_mount *face;
 };
 
 /* An open file of the kernel: what fi->fh points to. */
@@ -59,6 +64,7 @@ struct face_file {
 	struct vfile *file;  /* a reference */
 	struct vfile *plain; /* NULL or the inode without O_APPEND, for the kernel's writeback */
 	uint64_t id;	     /* the inode's */
+	int32_t backing;     /* as in struct face_node */
 	bool shared;	     /* file is also open at another door (face_kernel_fd()) */
 	bool own;	     /* the service's own descriptor: no program's open */
 	bool writing;
@@ -83,6 +89,7 @@ struct face_mount {
 	int root_fd; /* open root directory of the mount */
 	dev_t dev;
 	uint64_t init_unique;
+	atomic_bool beside; /* face_beside.c: the kernel can */
 
 	struct face_nodes nodes;
 	_Atomic uint32_t nodes_limit;
@@ -104,7 +111,7 @@ struct face_mount {
 };
 
 /* face_node.c */
-int face_nodes_init(struct face_nodes *nodes, struct vnode *root);
+int face_nodes_init(struct face_nodes *nodes, struct face_mount *face, struct vnode *root);
 void face_nodes_done(struct face_nodes *nodes);
 /* Takes one reference for the kernel on the node of vnode, whose reference is taken over (also on
  * failure). -ENFILE above the limit. */
@@ -191,9 +198,19 @@ void face_locks_cancel(struct face_mount *face);
 extern const struct fuse_custom_io face_wire_io;
 /* Looks at a request as it came from the kernel; true when it has been served. */
 bool face_wire_serve(struct face_mount *face, const void *request, size_t len_bytes);
+/* fuse_reply_open() and fuse_reply_create() (entry) of file. */
+int face_reply_open(fuse_req_t req, const struct fuse_entry_param *entry, struct fuse_file_info *fi,
+		    struct face_file *file);
 
 /* face_trim.c: called after each new node. */
 void face_trim(struct face_mount *face);
+
+/* face_beside.c */
+/* How the kernel is to open file, an open file of inode id: beside (> 0, its number of the host's
+ * file), or by asking (0). Once per struct face_file; leave() ends it. */
+int32_t face_beside_enter(struct face_mount *face, uint64_t id, struct vfile *file);
+void face_beside_leave(struct face_mount *face, const struct face_file *file);
+void face_backing_close(struct face_mount *face, int32_t backing);
 
 /* face_gone.c */
 /* The kernel is to ask what dir's name is now; some time later. On a thread of the face only when

@@ -109,6 +109,7 @@ void face_node_forget(struct face_nodes *nodes, uint64_t id, uint64_t count)
 {
 	struct vnode *vnode = NULL;
 	struct face_node *node;
+	int32_t backing = 0;
 
 	pthread_mutex_lock(&nodes->lock);
 	node = face_node_at(nodes, id);
@@ -119,6 +120,9 @@ void face_node_forget(struct face_nodes *nodes, uint64_t id, uint64_t count)
 			link = &nodes->slot[*link - 1].next;
 		*link = node->next;
 		vnode = node->vnode;
+		backing = node->backing;
+		if (backing)
+			vnode_face_apart(vnode, node->backing_written);
 		*node = (struct face_node){
 		    .id = node->id + (1ull << 32), .next = nodes->free, .io_fd = -1};
 		nodes->free = slot + 1;
@@ -127,6 +131,8 @@ void face_node_forget(struct face_nodes *nodes, uint64_t id, uint64_t count)
 		node->nlookup -= count;
 	}
 	pthread_mutex_unlock(&nodes->lock);
+	if (backing)
+		face_backing_close(nodes->face, backing);
 	if (vnode)
 		vnode_unref(vnode);
 }
@@ -190,12 +196,12 @@ void face_node_set_size(struct face_nodes *nodes, uint64_t id, uint64_t size)
 	pthread_mutex_unlock(&nodes->lock);
 }
 
-int face_nodes_init(struct face_nodes *nodes, struct vnode *root)
+int face_nodes_init(struct face_nodes *nodes, struct face_mount *face, struct vnode *root)
 {
 	uint64_t id;
 	int r;
 
-	*nodes = (struct face_nodes){.lock = PTHREAD_MUTEX_INITIALIZER};
+	*nodes = (struct face_nodes){.lock = PTHREAD_MUTEX_INITIALIZER, .face = face};
 	r = grow(nodes);
 	if (r < 0)
 		return r;
@@ -205,9 +211,16 @@ int face_nodes_init(struct face_nodes *nodes, struct vnode *root)
 
 void face_nodes_done(struct face_nodes *nodes)
 {
-	for (uint32_t i = 0; i < nodes->nslots; i++)
-		if (nodes->slot[i].vnode)
-			vnode_unref(nodes->slot[i].vnode);
+	for (uint32_t i = 0; i < nodes->nslots; i++) {
+		struct face_node *node = &nodes->slot[i];
+
+		if (node->backing) {
+			vnode_face_apart(node->vnode, node->backing_written);
+			face_backing_close(nodes->face, node->backing);
+		}
+		if (node->vnode)
+			vnode_unref(node->vnode);
+	}
 	free(nodes->slot);
 	free(nodes->bucket);
 	pthread_mutex_destroy(&nodes->lock);

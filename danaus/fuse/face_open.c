@@ -152,6 +152,7 @@ static void on_changed(void *arg, struct vnode *vnode, uint64_t offset, uint64_t
 {
 	struct face_mount *face = arg;
 	uint64_t id, size = 0;
+	bool beside = false;
 	bool to_end = len_bytes == UINT64_MAX || offset + len_bytes < offset;
 	struct face_node *node;
 
@@ -160,13 +161,16 @@ static void on_changed(void *arg, struct vnode *vnode, uint64_t offset, uint64_t
 	pthread_mutex_lock(&face->nodes.lock);
 	id = face_node_find_locked(&face->nodes, vnode);
 	node = face_node_at(&face->nodes, id);
-	if (node)
+	if (node) {
 		size = node->size;
+		beside = node->backing;
+	}
 	pthread_mutex_unlock(&face->nodes.lock);
 	if (!node)
 		return;
-	fuse_lowlevel_notify_inval_inode(face->session, id, (off_t)offset,
-					 to_end ? 0 : (off_t)len_bytes);
+	if (!beside)
+		fuse_lowlevel_notify_inval_inode(face->session, id, (off_t)offset,
+						 to_end ? 0 : (off_t)len_bytes);
 	if (to_end || offset + len_bytes > size)
 		refresh_size(face, id);
 }

@@ -9,6 +9,7 @@
 #include <linux/fuse.h>
 #include <linux/stat.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -17,6 +18,11 @@
 #define OPCODE_STATX   52 /* 7.39 */
 /* INIT flags2, 7.39: shared mappings of files that are opened with FOPEN_DIRECT_IO. */
 #define INIT2_DIRECT_IO_ALLOW_MMAP (1u << (36 - 32))
+/* 7.40: open files that are the host's (face_beside.c). Of file systems that are not stacked
+ * themselves, so that one may be stacked on ours. */
+#define INIT2_PASSTHROUGH (1u << (37 - 32))
+#define STACK_DEPTH	  1u
+#define OPEN_PASSTHROUGH  (1u << 7)
 
 struct sx_time {
 	int64_t sec;
@@ -48,7 +54,28 @@ struct statx_out {
 _Static_assert(sizeof(struct statx_in) == 24, "fuse_statx_in");
 _Static_assert(sizeof(struct statx_out) == 32 + 256, "fuse_statx_out");
 
-/* The answer to INIT gets the flags that the library cannot set. */
+/* The open file that this thread answers an OPEN or CREATE with. */
+static __thread const struct face_file *opening;
+
+/* Behind flags2, where older headers have room. */
+static void set_stack_depth(struct fuse_init_out *init, uint32_t depth)
+{
+	memcpy((char *)&init->flags2 + sizeof(init->flags2), &depth, sizeof(depth));
+}
+
+/* struct fuse_open_out ends the answer, wherever that puts it. */
+static void set_backing(struct iovec *body, int32_t backing)
+{
+	struct fuse_open_out open;
+	char *at = (char *)body->iov_base + body->iov_len - sizeof(open);
+
+	memcpy(&open, at, sizeof(open));
+	open.open_flags |= OPEN_PASSTHROUGH;
+	memcpy((char *)&open.open_flags + sizeof(open.open_flags), &backing, sizeof(backing));
+	memcpy(at, &open, sizeof(open));
+}
+
+/* The answers to INIT, OPEN and CREATE get what the library cannot set. */
 static ssize_t wire_writev(int fd, struct iovec *iov, int count, void *arg)
 {
 	struct face_mount *face = arg;
@@ -60,8 +87,14 @@ static ssize_t wire_writev(int fd, struct iovec *iov, int count, void *arg)
 
 		init->flags |= FUSE_INIT_EXT;
 		init->flags2 |= INIT2_DIRECT_IO_ALLOW_MMAP;
+		if (face->beside) {
+			init->flags2 |= INIT2_PASSTHROUGH;
+			set_stack_depth(init, STACK_DEPTH);
+		}
 		face->init_unique = 0;
 	}
+	if (opening && opening->backing && count == 2 && header->error == 0)
+		set_backing(&iov[1], opening->backing);
 	return writev(fd, iov, count);
 }
 
@@ -81,6 +114,21 @@ static int wire_reply(struct face_mount *face, uint64_t unique, int64_t result, 
 
 	header.len = (uint32_t)(sizeof(header) + (count == 2 ? len_bytes : 0));
 	return writev(fuse_session_fd(face->session), iov, count) < 0 ? -errno : 0;
+}
+
+int face_reply_open(fuse_req_t req, const struct fuse_entry_param *entry, struct fuse_file_info *fi,
+		    struct face_file *file)
+{
+	bool reads = (fi->flags & (O_ACCMODE | O_DIRECT)) == O_RDONLY;
+	int r;
+
+	fi->fh = (uintptr_t)file;
+	/* Beside, this is about read(2) and write(2) alone. */
+	fi->direct_io = vnode_type(vfile_node(file->file)) != S_IFDIR && !(file->backing && reads);
+	opening = file;
+	r = entry ? fuse_reply_create(req, entry, fi) : fuse_reply_open(req, fi);
+	opening = NULL;
+	return r;
 }
 
 static struct sx_time sx_time_of(struct timespec t)
@@ -182,6 +230,14 @@ static void serve_tmpfile(struct face_mount *face, const struct fuse_in_header *
 	face_call_end(&call, r);
 }
 
+static bool offers_passthrough(const struct fuse_in_header *in, size_t len_bytes)
+{
+	const struct fuse_init_in *init = (const struct fuse_init_in *)(in + 1);
+
+	return len_bytes >= sizeof(*in) + sizeof(*init) && (init->flags & FUSE_INIT_EXT) &&
+	       (init->flags2 & INIT2_PASSTHROUGH);
+}
+
 bool face_wire_serve(struct face_mount *face, const void *request, size_t len_bytes)
 {
 	const struct fuse_in_header *in = request;
@@ -191,6 +247,7 @@ bool face_wire_serve(struct face_mount *face, const void *request, size_t len_by
 	switch (in->opcode) {
 	case FUSE_INIT:
 		face->init_unique = in->unique;
+		face->beside = offers_passthrough(in, len_bytes);
 		return false;
 	case OPCODE_STATX:
 		if (len_bytes < sizeof(*in) + sizeof(struct statx_in))

@@ -214,3 +214,8 @@ int ls_host_fd(struct libservice *ls, struct ls_node *node)
 {
 	return CALL(host_fd, node);
 }
+
+int ls_data_fd(struct libservice *ls, struct ls_node *node)
+{
+	return CALL(data_fd, node);
+}

@@ -174,6 +174,9 @@ struct libservice_ops {
 
 	/* Optional: an O_PATH descriptor of the host's inode, for inotify; the caller closes it. */
 	int (*host_fd)(struct libservice *ls, struct ls_node *node);
+	/* Optional: a descriptor, open for reading, of the host's file whose bytes are this
+	 * inode's at all times, whoever writes them; the caller closes it. */
+	int (*data_fd)(struct libservice *ls, struct ls_node *node);
 };
 
 struct libservice {
@@ -247,6 +250,7 @@ int ls_syncfs(struct libservice *ls);
 int ls_lock(struct libservice *ls, struct ls_node *node, uint64_t owner, bool whole, short type,
 	    uint64_t start, uint64_t len_bytes); /* absent: 0, the vfs's own grant suffices */
 int ls_host_fd(struct libservice *ls, struct ls_node *node);
+int ls_data_fd(struct libservice *ls, struct ls_node *node);
 
 /* What a stack may use, from the administrator's configuration and the container's annotations. */
 struct stack_limits {

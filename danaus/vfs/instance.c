@@ -426,15 +426,27 @@ void vfs_instance_set_face(struct vfs_instance *instance, const struct face *fac
 	atomic_store(&instance->has_face, face != NULL);
 }
 
+static void face_writes(struct vnode *node)
+{
+	atomic_fetch_add(&node->face_writers, 1);
+	/* what a program maps changes without a word */
+	window_change_begin(vfs_of(node)->windows, node, 0, UINT64_MAX);
+	window_change_end(vfs_of(node)->windows, node, 0, false);
+}
+
+/* What is cached of a time that the kernel's reading moves, and leases of it. */
+static void face_reads(struct vnode *node)
+{
+	if (atomic_load(&node->face_beside) && atomic_load(&node->atime_moves))
+		vnode_touched(node);
+}
+
 void vnode_face_open(struct vnode *node, bool writing)
 {
 	atomic_fetch_add(&node->face_opens, 1);
-	if (writing) {
-		atomic_fetch_add(&node->face_writers, 1);
-		/* what a program maps changes without a word */
-		window_change_begin(vfs_of(node)->windows, node, 0, UINT64_MAX);
-		window_change_end(vfs_of(node)->windows, node, 0, false);
-	}
+	if (writing)
+		face_writes(node);
+	face_reads(node);
 }
 
 void vnode_face_close(struct vnode *node, bool writing)
@@ -442,6 +454,24 @@ void vnode_face_close(struct vnode *node, bool writing)
 	if (writing)
 		atomic_fetch_sub(&node->face_writers, 1);
 	atomic_fetch_sub(&node->face_opens, 1);
+	face_reads(node);
+}
+
+void vnode_face_beside(struct vnode *node, bool writing)
+{
+	atomic_store(&node->face_beside, true);
+	if (!writing)
+		return;
+	face_writes(node);
+	vnode_touched(node);
+}
+
+void vnode_face_apart(struct vnode *node, bool writing)
+{
+	if (writing)
+		atomic_fetch_sub(&node->face_writers, 1);
+	atomic_store(&node->face_beside, false);
+	vnode_touched(node);
 }
 
 struct leases *vfs_leases(struct vfs *vfs)

@@ -43,8 +43,8 @@ static int face_fd(struct vnode *node)
 {
 	const struct face *face = &node->instance->face;
 
-	if (!atomic_load_explicit(&node->face_writers, memory_order_relaxed) || !faced(node) ||
-	    !face->io_fd)
+	if (!atomic_load_explicit(&node->face_writers, memory_order_relaxed) ||
+	    atomic_load(&node->face_beside) || !faced(node) || !face->io_fd)
 		return -1;
 	return face->io_fd(face->arg, node);
 }

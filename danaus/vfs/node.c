@@ -296,11 +296,20 @@ static void read_words(struct vnode *node, struct attr *ret)
 	memcpy(ret, word, sizeof(*ret));
 }
 
+/* Times change without a word: where the kernel reads or maps the host's file itself. */
+static bool times_move(struct vnode *node)
+{
+	return atomic_load_explicit(&node->face_beside, memory_order_acquire) &&
+	       (atomic_load(&node->face_writers) ||
+		(atomic_load(&node->face_opens) && atomic_load(&node->atime_moves)));
+}
+
 bool vnode_cached(struct vnode *node, uint64_t now, struct attr *ret)
 {
 	/* Who watches hears of a change before whoever makes it has said here that it is made. */
 	if (atomic_load_explicit(&node->attr_until, memory_order_acquire) <= now ||
-	    atomic_load_explicit(&node->instance->watched, memory_order_relaxed))
+	    atomic_load_explicit(&node->instance->watched, memory_order_relaxed) ||
+	    times_move(node))
 		return false;
 	read_words(node, ret);
 	return true;
@@ -355,6 +364,14 @@ uint64_t vnode_ino(const struct vnode *node)
 mode_t vnode_type(const struct vnode *node)
 {
 	return node->type;
+}
+
+int vnode_data_fd(struct vnode *node)
+{
+	/* Who watches would hear of the kernel's open of the host's file, too. */
+	if (atomic_load(&node->instance->watched))
+		return -EOPNOTSUPP;
+	return ls_data_fd(node->instance->ls, node->ls);
 }
 
 bool vnode_nameless(const struct vnode *node)

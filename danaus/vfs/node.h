@@ -91,7 +91,8 @@ struct vnode {
 	struct list rest; /* in vfs->resting while rd or wr is there */
 
 	atomic_uint face_opens, face_writers;
-	atomic_int text; /* text.c */
+	atomic_bool face_beside; /* the kernel reads and maps the host's file itself */
+	atomic_int text;	 /* text.c */
 	struct vnode_window window;
 	struct vlock *locks; /* under vfs->lock_mutex */
 	struct list locked;  /* in vfs->locked while there are any */

@@ -109,6 +109,9 @@ mode_t vnode_type(const struct vnode *node); /* S_IFMT bits */
 bool vnode_nameless(const struct vnode *node);
 /* An O_PATH descriptor of the host's inode or -EOPNOTSUPP. The caller closes it. */
 int vnode_host_fd(struct vnode *node);
+/* A descriptor, open for reading, of the host's file that has the inode's bytes at all times, or
+ * -EOPNOTSUPP. The caller closes it. */
+int vnode_data_fd(struct vnode *node);
 
 struct vfile *vfile_ref(struct vfile *file);
 /* The last one closes: flushes, drops flock and OFD locks. */
@@ -242,6 +245,11 @@ void vfs_instance_set_face(struct vfs_instance *instance, const struct face *fac
 /* Counts the kernel's opens of the inode. */
 void vnode_face_open(struct vnode *node, bool writing);
 void vnode_face_close(struct vnode *node, bool writing);
+/* From now on, until vnode_face_apart(), what is open in the kernel reads and maps the host's file
+ * (vnode_data_fd()) without a word to anybody; and, with writing, may have it mapped for writing,
+ * whether open or not. There is no other data in the kernel then, and io_fd() is not asked for. */
+void vnode_face_beside(struct vnode *node, bool writing);
+void vnode_face_apart(struct vnode *node, bool writing);
 /* A program runs from node, from begin to end: nobody may write it. -ETXTBSY when somebody has it
  * open for writing. */
 int vnode_exec_begin(struct vnode *node);

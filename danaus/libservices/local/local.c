@@ -414,6 +414,19 @@ static int local_host_fd(struct libservice *ls, struct ls_node *node)
 	return fd < 0 ? -errno : fd;
 }
 
+static int local_data_fd(struct libservice *ls, struct ls_node *node)
+{
+	struct local *local = (struct local *)ls;
+	char buf[LOCAL_PROC_NAME_MAX];
+	int fd;
+
+	if (node->type != S_IFREG)
+		return -EOPNOTSUPP;
+	cred_assume_service();
+	fd = openat(local->proc_fd, local_proc_name(node->fd, buf), O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 static void local_free(struct libservice *ls)
 {
 	struct local *local = (struct local *)ls;
@@ -456,6 +469,7 @@ static const struct libservice_ops local_ops = {
     .statfs = local_statfs,
     .syncfs = local_syncfs,
     .host_fd = local_host_fd,
+    .data_fd = local_data_fd,
 };
 
 /* The source with what is mounted below it now, as a detached tree of our own: what the host mounts
