@@ -18,11 +18,11 @@
 #include "danaus/base/path.h"
 #include "danaus/proto/mount_table.h"
 #include "hooks/attach_mounts.h"
-#include "oci/hook_log.h"
 #include "hooks/service.h"
 #include "oci/config.h"
 #include "oci/document.h"
 #include "oci/edit.h"
+#include "oci/hook_log.h"
 #include "oci/rundir.h"
 #include "oci/state.h"
 

@@ -35,10 +35,10 @@
 
 #include "danaus/base/fd.h"
 #include "danaus/fuse/face.h"
-#include "danaus/proto/guard.h"
 #include "danaus/pool/loop.h"
 #include "danaus/pool/stats.h"
 #include "danaus/pool/workers.h"
+#include "danaus/proto/guard.h"
 
 #define FD_BASE	    400
 #define LIGHT_LIMIT 450

@@ -4,8 +4,8 @@
  * the door's lock. */
 #pragma once
 
-#include "danaus/proto/guard.h"
 #include "danaus/pool/pool.h"
+#include "danaus/proto/guard.h"
 
 struct ledger {
 	struct guard_ledger *shared;

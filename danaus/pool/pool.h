@@ -6,9 +6,9 @@
 #include <sched.h>
 #include <stdbool.h>
 
+#include "danaus/libservices/cache/cache.h"
 #include "danaus/pool/anchor.h"
 #include "danaus/pool/process.h"
-#include "danaus/libservices/cache/cache.h"
 #include "danaus/vfs/vfs.h"
 
 struct pool {

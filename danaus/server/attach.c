@@ -24,10 +24,10 @@
 #include "danaus/base/fd.h"
 #include "danaus/base/log.h"
 #include "danaus/notify/notify.h"
-#include "danaus/proto/attach.h"
 #include "danaus/pool/loop.h"
 #include "danaus/pool/pool.h"
 #include "danaus/pool/stats.h"
+#include "danaus/proto/attach.h"
 #include "danaus/shm/channel.h"
 #include "danaus/shm/client.h"
 

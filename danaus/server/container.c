@@ -19,10 +19,10 @@
 #include "danaus/base/fd.h"
 #include "danaus/base/log.h"
 #include "danaus/fuse/face.h"
+#include "danaus/libservices/libservice.h"
 #include "danaus/notify/notify.h"
 #include "danaus/server/attach.h"
 #include "danaus/server/server.h"
-#include "danaus/libservices/libservice.h"
 
 struct container_entry {
 	struct server *server;

@@ -15,10 +15,10 @@
 #include "danaus/base/fd.h"
 #include "danaus/base/log.h"
 #include "danaus/base/parse.h"
-#include "danaus/server/server.h"
 #include "danaus/pool/stats.h"
-#include "danaus/shm/client.h"
 #include "danaus/pool/workers.h"
+#include "danaus/server/server.h"
+#include "danaus/shm/client.h"
 
 #define REQUEST_MAX    (256u << 10)
 #define CONTROL_IDLE_S 120

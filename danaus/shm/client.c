@@ -17,10 +17,10 @@
 #include <unistd.h>
 
 #include "danaus/base/fd.h"
+#include "danaus/libservices/patience.h"
 #include "danaus/pool/pool.h"
 #include "danaus/pool/stats.h"
 #include "danaus/pool/workers.h"
-#include "danaus/libservices/patience.h"
 #include "danaus/shm/channel.h"
 #include "danaus/shm/claims.h"
 

@@ -7,8 +7,8 @@
 #include <stdbool.h>
 
 #include "danaus/proto/wire.h"
-#include "danaus/vfs/vfs.h"
 #include "danaus/shm/session.h"
+#include "danaus/vfs/vfs.h"
 
 struct call {
 	struct session *session;

@@ -18,8 +18,8 @@
 
 #include "danaus/base/err.h"
 #include "danaus/libservices/cred.h"
-#include "danaus/vfs/leases.h"
 #include "danaus/libservices/libservice.h"
+#include "danaus/vfs/leases.h"
 
 #define VFS_CACHE_NS	1000000000ull
 #define VFS_AT_POSITION UINT64_MAX /* offset: use and advance the open file's position */

@@ -13,9 +13,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "danaus/server/attach.h"
 #include "danaus/pool/loop.h"
 #include "danaus/pool/workers.h"
+#include "danaus/server/attach.h"
 #include "danaus/shm/client.h"
 
 #define CHECK(expression)                                                                          \

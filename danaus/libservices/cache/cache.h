@@ -19,8 +19,8 @@
  * CACHE_CHECK_NS, each time by comparing size, mtime, ctime and btime. */
 #pragma once
 
-#include "danaus/proto/source.h"
 #include "danaus/libservices/libservice.h"
+#include "danaus/proto/source.h"
 
 #define CACHE_CHECK_NS	1000000000u
 #define CACHE_BYTES_MIN (1u << 20)

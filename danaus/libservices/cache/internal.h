@@ -18,9 +18,9 @@
 #include <stdatomic.h>
 
 #include "danaus/base/clock.h"
-#include "danaus/libservices/cache/cache.h"
 #include "danaus/base/list.h"
 #include "danaus/base/rcu.h"
+#include "danaus/libservices/cache/cache.h"
 
 #define CACHE_PAGE	   4096u
 #define CACHE_PAGE_BUCKETS (1u << 18)
