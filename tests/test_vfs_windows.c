@@ -35,19 +35,14 @@ static ssize_t get(struct view *v, uint64_t offset, void *data, size_t len)
 	return vfs_read(&v->env.ctx, v->file, &iov, 1, offset);
 }
 
-static void fill_some(struct view *v, unsigned pages)
+static void fill(struct view *v)
 {
 	char page[WINDOW_PAGE];
 
 	for (int twice = 0; twice < 2; twice++) {
-		for (unsigned i = 0; i < pages; i++)
-			assert_true(get(v, i * WINDOW_PAGE, page, sizeof(page)) > 0);
+		for (unsigned i = 0; i < PAGES; i++)
+			assert_int_equal(get(v, i * WINDOW_PAGE, page, sizeof(page)), sizeof(page));
 	}
-}
-
-static void fill(struct view *v)
-{
-	fill_some(v, PAGES);
 }
 
 static bool look(struct view *v, uint64_t offset, void *data, size_t len)
@@ -176,37 +171,6 @@ static void much_read_pages_bring_their_neighbours(void **state)
 	view_end(&v);
 }
 
-static void pages_all_over_bring_their_neighbours_at_once(void **state)
-{
-	struct view v;
-	char page[WINDOW_PAGE];
-
-	view_start(&v);
-	/* a scan brings nothing, whichever way */
-	for (unsigned i = 0; i < PAGES; i++)
-		get(&v, i * WINDOW_PAGE, page, sizeof(page));
-	for (unsigned i = 0; i < PAGES; i++)
-		assert_false(look(&v, i * WINDOW_PAGE, page, sizeof(page)));
-	view_end(&v);
-	view_start(&v);
-	for (unsigned i = PAGES; i--;)
-		get(&v, i * WINDOW_PAGE, page, sizeof(page));
-	for (unsigned i = 0; i < PAGES; i++)
-		assert_false(look(&v, i * WINDOW_PAGE, page, sizeof(page)));
-	view_end(&v);
-	/* four here and there do, when a fifth is read */
-	view_start(&v);
-	for (unsigned i = 0; i < 10; i += 2) {
-		assert_false(look(&v, 0, page, sizeof(page)));
-		get(&v, i * WINDOW_PAGE, page, sizeof(page));
-	}
-	for (unsigned i = 0; i < PAGES; i++) {
-		assert_true(look(&v, i * WINDOW_PAGE, page, sizeof(page)));
-		assert_int_equal(page[0], 'a' + i);
-	}
-	view_end(&v);
-}
-
 static void nobody_but_the_service_writes_it(void **state)
 {
 	struct view v;
@@ -288,64 +252,6 @@ static void a_change_from_outside_voids_it(void **state)
 		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 	assert_int_equal(get(&v, 0, &byte, 1), 1);
 	assert_int_equal(byte, 'Z');
-	view_end(&v);
-}
-
-/* A check after a change of our own, which leaves nothing to tell others by but what is there. */
-static void check_after_our_own(struct view *v)
-{
-	assert_int_equal(put(v, 3 * WINDOW_PAGE, "own", 3), 3);
-	windows_check(vfs_of(v->file->node)->windows);
-}
-
-static void what_we_change_ourselves_leaves_the_rest(void **state)
-{
-	struct view v;
-	char bytes[3];
-
-	view_start(&v);
-	settle(&v);
-	for (int i = 0; i < 3; i++) {
-		check_after_our_own(&v);
-		assert_true(look(&v, 0, bytes, 1));
-		assert_int_equal(bytes[0], i ? 'y' + i : 'a');
-		assert_true(look(&v, 3 * WINDOW_PAGE, bytes, 3));
-		assert_memory_equal(bytes, "own", 3);
-		/* somebody else's goes, though ours came after it */
-		change_outside(&v, 'z' + i);
-		check_after_our_own(&v);
-		assert_false(look(&v, 0, bytes, 1));
-		assert_true(look(&v, WINDOW_PAGE, bytes, 3));
-		assert_int_equal(get(&v, 0, bytes, 1), 1);
-		assert_int_equal(bytes[0], 'z' + i);
-		fill(&v);
-	}
-	/* what nobody reads any more is not looked at for ever */
-	for (int i = 0; i < 20; i++)
-		check_after_our_own(&v);
-	assert_false(look(&v, WINDOW_PAGE, bytes, 3));
-	view_end(&v);
-}
-
-static void pages_are_not_compared_with_what_was_cut_off(void **state)
-{
-	const struct setattr set = {.set = ATTR_SIZE, .attr = {.size = 8 * WINDOW_PAGE + 5}};
-	struct vtarget at;
-	struct view v;
-	char bytes[8];
-
-	view_start(&v);
-	settle(&v);
-	at = (struct vtarget){.dir = vfs_instance_root(v.env.instance), .path = "f"};
-	assert_int_equal(vfs_setattr(&v.env.ctx, &at, &set, NULL), 0);
-	check_after_our_own(&v);
-	fill_some(&v, 9);
-	assert_true(look(&v, 8 * WINDOW_PAGE, bytes, 5));
-	/* from outside: the size tells */
-	assert_int_equal(truncate(env_host(&v.env, "f"), 6 * WINDOW_PAGE), 0);
-	check_after_our_own(&v);
-	assert_false(look(&v, 7 * WINDOW_PAGE, bytes, 5));
-	assert_int_equal(get(&v, 7 * WINDOW_PAGE, bytes, 5), 0);
 	view_end(&v);
 }
 
@@ -591,15 +497,6 @@ static void *write_on(void *arg)
 	return NULL;
 }
 
-static void *check_on(void *arg)
-{
-	struct race *race = arg;
-
-	while (atomic_load(&race->writing))
-		windows_check(vfs_of(race->v.file->node)->windows);
-	return NULL;
-}
-
 static void *read_on(void *arg)
 {
 	struct race *race = arg;
@@ -614,14 +511,13 @@ static void a_reader_never_sees_what_was_before_an_answered_write(void **state)
 {
 	struct race race = {.writing = 2};
 	struct writer writers[2] = {{&race, 0}, {&race, 1}};
-	pthread_t threads[2], reader, checker;
+	pthread_t threads[2], reader;
 
 	view_start(&race.v);
 	put(&race.v, 64, &(uint64_t[2]){0}, 16);
 	for (int i = 0; i < 2; i++)
 		pthread_create(&threads[i], NULL, write_on, &writers[i]);
 	pthread_create(&reader, NULL, read_on, &race);
-	pthread_create(&checker, NULL, check_on, &race);
 	while (atomic_load(&race.writing)) {
 		uint64_t least[2], values[2];
 
@@ -635,7 +531,6 @@ static void a_reader_never_sees_what_was_before_an_answered_write(void **state)
 	for (int i = 0; i < 2; i++)
 		pthread_join(threads[i], NULL);
 	pthread_join(reader, NULL);
-	pthread_join(checker, NULL);
 	view_end(&race.v);
 }
 #endif
@@ -646,12 +541,9 @@ int main(void)
 	    cmocka_unit_test(a_page_is_there_after_its_second_read),
 	    cmocka_unit_test(the_end_is_as_good_as_the_last_page),
 	    cmocka_unit_test(much_read_pages_bring_their_neighbours),
-	    cmocka_unit_test(pages_all_over_bring_their_neighbours_at_once),
 	    cmocka_unit_test(nobody_but_the_service_writes_it),
 	    cmocka_unit_test(our_own_changes_are_seen_at_once),
 	    cmocka_unit_test(a_change_from_outside_voids_it),
-	    cmocka_unit_test(what_we_change_ourselves_leaves_the_rest),
-	    cmocka_unit_test(pages_are_not_compared_with_what_was_cut_off),
 	    cmocka_unit_test(what_a_cache_below_had_for_too_long_goes),
 	    cmocka_unit_test(a_remote_file_is_compared_when_it_is_opened),
 	    cmocka_unit_test(a_remote_storage_that_is_silent_voids_it),

@@ -346,7 +346,7 @@ int vfs_window(struct vctx *ctx, struct vfile *file, int *ret_fd, uint64_t *ret_
 	if (!r)
 		r = vnode_attr(node, clock_coarse_ns(), &attr);
 	if (!r)
-		r = window_use(vfs_of(node)->windows, node, file->rd, attr.size, ret_fd, ret_bytes);
+		r = window_use(vfs_of(node)->windows, node, attr.size, ret_fd, ret_bytes);
 	if (!r)
 		atomic_fetch_add(&file->windows, 1);
 	return r;

@@ -319,7 +319,6 @@ bool vfs_make_room(struct vfs *vfs, int r);
 
 /* open.c */
 
-struct vopen *vopen_ref(struct vopen *open);
 /* The last one releases the ls_file. NULL is fine. */
 void vopen_put(struct vopen *open);
 /* What rests with node, taken from it. forever: nothing will any more, its last name is gone. */

@@ -38,7 +38,7 @@ static struct vopen *vopen_new(struct vfs_instance *instance, struct ls_file *fi
 	return open;
 }
 
-struct vopen *vopen_ref(struct vopen *open)
+static struct vopen *vopen_ref(struct vopen *open)
 {
 	atomic_fetch_add_explicit(&open->refs, 1, memory_order_relaxed);
 	return open;
@@ -249,7 +249,7 @@ void vfile_unref(struct vfile *file)
 		locks_file_closed(file);
 	fd_close(atomic_load_explicit(&file->kernel_fd, memory_order_relaxed));
 	for (unsigned n = atomic_load_explicit(&file->windows, memory_order_relaxed); n; n--)
-		window_unuse(vfs->windows, file->node, file->rd);
+		window_unuse(vfs->windows, file->node);
 	if (file->wr)
 		text_write_end(file->node);
 	vopen_put(file->rd);

@@ -13,7 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "danaus/base/cleanup.h"
 #include "danaus/base/clock.h"
 #include "danaus/base/fd.h"
 #include "danaus/libservices/attr_time.h"
@@ -23,11 +22,9 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
-#define CHUNK_PAGES 16u /* of 64 bits; what one fill brings where a quarter of it was read */
-#define CHUNK_BYTES (CHUNK_PAGES * (uint64_t)WINDOW_PAGE)
+#define CHUNK_PAGES 16u	       /* of 64 bits; what one fill brings where a quarter of it was read */
 #define SLACK_BYTES (1u << 20) /* room for the file to grow into */
 #define NS_PER_S    1000000000ll
-#define LOOKS_MAX   16u
 
 struct pane {
 	struct vnode *node;
@@ -37,10 +34,7 @@ struct pane {
 	uint64_t bytes; /* valid pages */
 	unsigned users;
 	int fd;
-	bool touched;	    /* by our own changes since the last check */
-	unsigned looks;	    /* in a row that found all as it was, while nothing was filled */
-	struct vopen *open; /* of one of the users, or NULL */
-	unsigned open_users;
+	bool touched;	     /* by our own changes since the last check */
 	struct attr attr;    /* at the last check */
 	bool recent;	     /* attr's time was too young to tell two changes apart */
 	uint64_t used;	     /* the clock's value at the last fill */
@@ -112,31 +106,6 @@ static void clear_all(struct windows *windows, struct pane *pane)
 		pane->bytes = 0;
 	}
 	atomic_fetch_add(&pane->window->changes, 1);
-}
-
-static char *page_at(const struct pane *pane, uint64_t page)
-{
-	return (char *)pane->window + pane->window->pages_offset + page * WINDOW_PAGE;
-}
-
-/* The valid pages' bits from that page on, as far as its chunk goes. */
-static uint64_t chunk_bits(const struct pane *pane, uint64_t page)
-{
-	uint64_t n = CHUNK_PAGES - page % CHUNK_PAGES;
-
-	return atomic_load(&pane->window->valid[page / 64]) >> (page % 64) & ((1ull << n) - 1);
-}
-
-/* Under the lock; the caller counts the change. Whether it was valid. */
-static bool void_page(struct windows *windows, struct pane *pane, uint64_t page)
-{
-	uint64_t bit = 1ull << (page % 64);
-
-	if (!(atomic_fetch_and(&pane->window->valid[page / 64], ~bit) & bit))
-		return false;
-	pane->bytes -= WINDOW_PAGE;
-	windows->bytes -= WINDOW_PAGE;
-	return true;
 }
 
 /* Under the lock: off the list, void for whoever has it mapped. */
@@ -222,88 +191,15 @@ static void distrust(struct windows *windows, struct pane *pane)
 {
 	struct vnode_window *w = &pane->node->window;
 
-	pane->looks = 0;
 	clear_all(windows, pane);
 	atomic_fetch_add(&w->begun, 1);
 	atomic_fetch_add(&w->ended, 1);
 }
 
-/* The next chunk that has valid pages, from *chunk on. False: none. */
-static bool next_chunk(struct windows *windows, struct vnode *node, uint64_t *chunk)
-{
-	struct pane *pane;
-	bool found = false;
-
-	pthread_mutex_lock(&windows->lock);
-	pane = pane_of(node);
-	while (pane && *chunk * CHUNK_PAGES < pane->window->capacity / WINDOW_PAGE &&
-	       !(found = chunk_bits(pane, *chunk * CHUNK_PAGES)))
-		++*chunk;
-	pthread_mutex_unlock(&windows->lock);
-	return found;
-}
-
-/* Compares the chunk's valid pages with what was read of it, len_bytes. */
-static void compare(struct windows *windows, struct vnode *node, uint64_t chunk, const char *data,
-		    uint64_t len_bytes)
-{
-	struct pane *pane;
-
-	pthread_mutex_lock(&windows->lock);
-	pane = pane_of(node);
-	for (uint64_t at = 0; pane && at < CHUNK_BYTES; at += WINDOW_PAGE) {
-		uint64_t page = (chunk * CHUNK_BYTES + at) / WINDOW_PAGE;
-		uint64_t size = atomic_load(&pane->window->size), len;
-
-		if (page * WINDOW_PAGE >= size)
-			break;
-		if (!(chunk_bits(pane, page) & 1))
-			continue;
-		len = size - page * WINDOW_PAGE;
-		len = len < WINDOW_PAGE ? len : WINDOW_PAGE;
-		if (at + len <= len_bytes && !memcmp(page_at(pane, page), data + at, len))
-			continue;
-		void_page(windows, pane, page);
-		atomic_fetch_add(&pane->window->changes, 1);
-	}
-	pthread_mutex_unlock(&windows->lock);
-}
-
-/* Voids what is not what the storage has. A change from before this is in what is read here, unless
- * one of our own, which the window has as well, came after it; a page that we have changed since
- * may be void for nothing. open: a reference, taken over. */
-static void look_over(struct windows *windows, struct vnode *node, struct vopen *open,
-		      uint64_t until)
-{
-	CLEANUP_FREE char *data = malloc(CHUNK_BYTES);
-
-	for (uint64_t chunk = 0; next_chunk(windows, node, &chunk); chunk++) {
-		struct iovec iov = {data, CHUNK_BYTES};
-		ssize_t n = 0;
-
-		if (data && clock_coarse_ns() < until)
-			n = ls_read(node->instance->ls, open->file, &iov, 1, chunk * CHUNK_BYTES);
-		compare(windows, node, chunk, data, n > 0 ? n : 0);
-	}
-	vopen_put(open);
-}
-
-/* Under the lock: whether comparing pages tells more than comparing times. */
-static bool may_look(const struct pane *pane, const struct attr *attr)
-{
-	const struct vnode *node = pane->node;
-
-	return pane->open && !pane->remote && !node->instance->strict_atime &&
-	       !atomic_load(&node->face_writers) &&
-	       attr->size == atomic_load(&pane->window->size) && pane->looks < LOOKS_MAX;
-}
-
-/* Compares with what the storage says now; pages until then. The node is referenced, the lock is
- * not held. */
-static void check(struct windows *windows, struct vnode *node, uint64_t until)
+/* Compares with what the storage says now. The node is referenced, the lock is not held. */
+static void check(struct windows *windows, struct vnode *node)
 {
 	uint64_t now = clock_coarse_ns();
-	struct vopen *open = NULL;
 	struct attr attr;
 	struct pane *pane;
 	int r = ls_getattr(node->instance->ls, node->ls, NULL, &attr);
@@ -313,17 +209,12 @@ static void check(struct windows *windows, struct vnode *node, uint64_t until)
 	if (pane) {
 		bool changed = r < 0 || attr.size != pane->attr.size ||
 			       !time_same(&attr.mtime, &pane->attr.mtime) ||
-			       !time_same(&attr.ctime, &pane->attr.ctime);
-		bool new_data = r < 0 || attr.data_epoch != pane->attr.data_epoch;
+			       !time_same(&attr.ctime, &pane->attr.ctime) ||
+			       attr.data_epoch != pane->attr.data_epoch;
 
 		/* After a change of our own nothing tells whether there was a foreign one, too. */
-		if (!new_data && (pane->touched || (pane->recent && !changed)) &&
-		    may_look(pane, &attr)) {
-			pane->looks++;
-			open = pane->bytes ? vopen_ref(pane->open) : NULL;
-		} else if (changed || new_data || pane->touched || pane->recent) {
+		if (changed || pane->touched || pane->recent)
 			distrust(windows, pane);
-		}
 		pane->touched =
 		    atomic_load(&node->window.begun) != atomic_load(&node->window.ended);
 		if (r < 0 || !node->instance->ls->cacheable) {
@@ -337,14 +228,12 @@ static void check(struct windows *windows, struct vnode *node, uint64_t until)
 		}
 	}
 	pthread_mutex_unlock(&windows->lock);
-	if (open)
-		look_over(windows, node, open, until);
 }
 
 void window_reopened(struct windows *windows, struct vnode *node)
 {
 	if (pane_of(node) && node->instance->ls->remote)
-		check(windows, node, 0);
+		check(windows, node);
 }
 
 /* Under the lock: the panes that the checker is for, referenced. Those of a remote storage that has
@@ -368,35 +257,16 @@ static unsigned collect(const struct checker *checker, struct vnode **nodes)
 	return n;
 }
 
-static void check_all(const struct checker *checker)
-{
-	struct windows *windows = checker->windows;
-	struct vnode *nodes[WINDOWS_MAX];
-	uint64_t until = clock_coarse_ns() + WINDOWS_LOOK_NS;
-	unsigned n;
-
-	pthread_mutex_lock(&windows->lock);
-	n = collect(checker, nodes);
-	pthread_mutex_unlock(&windows->lock);
-	for (unsigned i = 0; i < n; i++) {
-		check(windows, nodes[i], until);
-		vnode_unref(nodes[i]);
-	}
-}
-
-void windows_check(struct windows *windows)
-{
-	check_all(&windows->here);
-}
-
 static void *checker_main(void *arg)
 {
 	struct checker *checker = arg;
 	struct windows *windows = checker->windows;
+	struct vnode *nodes[WINDOWS_MAX];
 
 	pthread_mutex_lock(&windows->lock);
 	while (!windows->ending) {
 		struct timespec until;
+		unsigned n;
 
 		if (!windows->count) {
 			pthread_cond_wait(&windows->wake, &windows->lock);
@@ -409,8 +279,12 @@ static void *checker_main(void *arg)
 		while (!windows->ending &&
 		       pthread_cond_timedwait(&windows->wake, &windows->lock, &until) != ETIMEDOUT)
 			;
+		n = collect(checker, nodes);
 		pthread_mutex_unlock(&windows->lock);
-		check_all(checker);
+		for (unsigned i = 0; i < n; i++) {
+			check(windows, nodes[i]);
+			vnode_unref(nodes[i]);
+		}
 		pthread_mutex_lock(&windows->lock);
 	}
 	pthread_mutex_unlock(&windows->lock);
@@ -484,8 +358,8 @@ static int reopen(int fd, int *ret)
 	return 0;
 }
 
-int window_use(struct windows *windows, struct vnode *node, struct vopen *open, uint64_t size,
-	       int *ret_fd, uint64_t *ret_bytes)
+int window_use(struct windows *windows, struct vnode *node, uint64_t size, int *ret_fd,
+	       uint64_t *ret_bytes)
 {
 	struct pane *made = NULL, *pane;
 	struct attr attr;
@@ -526,10 +400,6 @@ int window_use(struct windows *windows, struct vnode *node, struct vopen *open, 
 		r = -ENOSPC;
 	if (!r) {
 		pane->users++;
-		if (!pane->open)
-			pane->open = open;
-		if (pane->open == open)
-			pane->open_users++;
 		*ret_bytes = pane->map_bytes;
 	}
 	pthread_mutex_unlock(&windows->lock);
@@ -542,15 +412,12 @@ int window_use(struct windows *windows, struct vnode *node, struct vopen *open, 
 	return r;
 }
 
-void window_unuse(struct windows *windows, struct vnode *node, struct vopen *open)
+void window_unuse(struct windows *windows, struct vnode *node)
 {
 	struct pane *pane;
 
 	pthread_mutex_lock(&windows->lock);
 	pane = pane_of(node);
-	/* rather too early than too late: some users of it may not have been counted */
-	if (pane && pane->open == open && --pane->open_users == 0)
-		pane->open = NULL;
 	if (pane && pane->users && --pane->users == 0)
 		pane_free(windows, pane);
 	pthread_mutex_unlock(&windows->lock);
@@ -568,7 +435,7 @@ static void fill_page(struct windows *windows, struct pane *pane, uint64_t page,
 		      size_t len)
 {
 	struct window *window = pane->window;
-	char *to = page_at(pane, page);
+	char *to = (char *)window + window->pages_offset + page * WINDOW_PAGE;
 	uint64_t bit = 1ull << (page % 64);
 
 	if (!(pane->seen[page / 64] & bit) && !chunk_is_warm(pane, page)) {
@@ -584,7 +451,6 @@ static void fill_page(struct windows *windows, struct pane *pane, uint64_t page,
 	pane->bytes += WINDOW_PAGE;
 	windows->bytes += WINDOW_PAGE;
 	pane->used = ++windows->clock;
-	pane->looks = 0;
 }
 
 /* The bytes of a page that a read up to end has: all of it, or all that the file has of its last
@@ -610,24 +476,10 @@ static struct pane *pane_to_fill(struct vnode *node, uint32_t token)
 		   : NULL;
 }
 
-static bool is_seen(const struct pane *pane, uint64_t page)
-{
-	return page * WINDOW_PAGE < pane->window->capacity &&
-	       (pane->seen[page / 64] >> (page % 64) & 1);
-}
-
-/* The read that begins with page is one of many around it, and no part of a scan: that would have
- * come by what is before or behind it. */
-static bool is_among(const struct pane *pane, uint64_t page, uint64_t end)
-{
-	return chunk_is_warm(pane, page) && !(page && is_seen(pane, page - 1)) &&
-	       !is_seen(pane, (end + WINDOW_PAGE - 1) / WINDOW_PAGE);
-}
-
 /* The whole of a warm chunk instead of a read inside of it. */
 static void widen(const struct pane *pane, uint64_t *offset, uint64_t *len_bytes)
 {
-	const uint64_t chunk = CHUNK_BYTES;
+	const uint64_t chunk = CHUNK_PAGES * WINDOW_PAGE;
 	uint64_t size = atomic_load(&pane->window->size), from = *offset / chunk * chunk;
 
 	if (*offset + *len_bytes > from + chunk || *offset + *len_bytes > size ||
@@ -649,7 +501,7 @@ bool window_wants(struct windows *windows, struct vnode *node, uint32_t token, u
 	for (uint64_t page = first; pane && !wants && page_bytes(pane, page, end); page++) {
 		uint64_t bit = 1ull << (page % 64);
 
-		wants = ((pane->seen[page / 64] & bit) || is_among(pane, page, end)) &&
+		wants = (pane->seen[page / 64] & bit) &&
 			!(atomic_load(&pane->window->valid[page / 64]) & bit) &&
 			make_room(windows, pane);
 	}
@@ -698,7 +550,13 @@ static void void_pages(struct windows *windows, struct pane *pane, uint64_t offs
 		return;
 	}
 	for (uint64_t page = first; page < last; page++) {
-		if (void_page(windows, pane, page) && page - first < 32)
+		uint64_t bit = 1ull << (page % 64);
+
+		if (!(atomic_fetch_and(&pane->window->valid[page / 64], ~bit) & bit))
+			continue;
+		pane->bytes -= WINDOW_PAGE;
+		windows->bytes -= WINDOW_PAGE;
+		if (page - first < 32)
 			*ret_was_valid |= 1u << (page - first);
 	}
 	atomic_fetch_add(&pane->window->changes, 1);

@@ -4,22 +4,18 @@
  * Filled by reads that went the whole way: a page goes in when it is read the second time, so a
  * scan leaves the budget alone. Voided before each change of the data that the vfs makes. Changes
  * from outside of the pool void it within WINDOWS_CHECK_NS: a thread compares the attributes (as
- * vfs.h promises for what is cached). Where the pool has changed the file, they tell nothing of
- * others: then it compares the pages, for as long as WINDOWS_LOOK_NS allows; the others are void.
- * Another thread does so for those whose storage is remote, which it voids rather than reading
- * them; when it gets no answer, the first one voids them. */
+ * vfs.h promises for what is cached). Another thread does so for those whose storage is remote;
+ * when it gets no answer, the first one voids them. */
 #pragma once
 
 #include "danaus/proto/window.h"
 #include "danaus/vfs/vfs.h"
 
 #define WINDOWS_CHECK_NS 500000000u
-#define WINDOWS_LOOK_NS	 100000000u    /* of each WINDOWS_CHECK_NS */
 #define WINDOWS_MAX	 256u	       /* windows of a pool */
 #define WINDOW_MAX_BYTES (16ull << 30) /* a larger file gets none */
 
 struct windows;
-struct vopen;
 
 /* Without windows until it has a budget. -ENOMEM. */
 int windows_new(struct windows **ret);
@@ -40,17 +36,14 @@ struct vnode_window {
 };
 
 /* A read-only descriptor of node's window, made if need be; the caller closes it, and maps
- * *ret_bytes of it. Each success is one user, given back with window_unuse(), before which open,
- * by which the file can be read, does not end. node is referenced; size is its file's. May block.
- * -EOPNOTSUPP: no regular file, or its libservice does not allow it. -EFBIG: over WINDOW_MAX_BYTES.
- * -ENOSPC: no budget, or WINDOWS_MAX of them. -ENOMEM, what getattr says. */
-int window_use(struct windows *windows, struct vnode *node, struct vopen *open, uint64_t size,
-	       int *ret_fd, uint64_t *ret_bytes);
+ * *ret_bytes of it. Each success is one user, given back with window_unuse(). node is referenced;
+ * size is its file's. May block. -EOPNOTSUPP: no regular file, or its libservice does not allow it.
+ * -EFBIG: over WINDOW_MAX_BYTES. -ENOSPC: no budget, or WINDOWS_MAX of them. -ENOMEM, what getattr
+ * says. */
+int window_use(struct windows *windows, struct vnode *node, uint64_t size, int *ret_fd,
+	       uint64_t *ret_bytes);
 /* The last one's takes the window away. */
-void window_unuse(struct windows *windows, struct vnode *node, struct vopen *open);
-
-/* What the thread for storage that is not remote does every WINDOWS_CHECK_NS. */
-void windows_check(struct windows *windows);
+void window_unuse(struct windows *windows, struct vnode *node);
 
 /* The file is opened once more, or a lock that hosts share was taken: where the storage is remote,
  * the window is compared now, which asks the storage. */
