@@ -123,7 +123,7 @@ step_fuzz() {
 	rm -rf "$work/corpus" "$work"/logs/*-{crash,leak,timeout,oom,slow-unit}-*
 	for f in "$SRC"/tests/fuzz/fuzz_*.c; do
 		f=${f##*/} f=$work/build-fuzz/tests/${f%.c}
-		[ $running -lt 2 ] || { wait -n || code=1; running=$((running - 1)); }
+		[ $running -lt 3 ] || { wait -n || code=1; running=$((running - 1)); }
 		fuzz_one "$f" & running=$((running + 1))
 	done
 	while [ $running -gt 0 ]; do wait -n || code=1; running=$((running - 1)); done
