@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 
 #include "danaus/base/cleanup.h"
-#include "danaus/base/log.h"
 #include "danaus/base/path.h"
 #include "danaus/proto/guest.h"
 #include "oci/document.h"

@@ -129,8 +129,8 @@ struct vfile {
 struct vfs_instance {
 	struct vfs *vfs;
 	struct vfs_instance *next;
-	struct libservice
-	    *ls; /* NULL: a submount, which has nothing but scope, target and covered */
+	/* NULL: a submount, which has nothing but scope, target, place and covered */
+	struct libservice *ls;
 	char *scope, *target;
 	struct vnode *root;
 	mode_t place;			 /* S_IFMT of what it may cover */
@@ -303,10 +303,10 @@ int walk_parent(struct vctx *ctx, const struct vtarget *at, struct walk *walk);
  * is no such name. */
 struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t now,
 			  bool *ret_absent);
-/* One name, mounts crossed (cross) or not; *ret NULL: there is none. */
 /* Where a submount covers node: -EREMCHG, and ctx->leave, when there is room, has its path and rest
  * behind it; 0 elsewhere, and for who has no room. */
 int walk_leave_submount(struct vctx *ctx, struct vnode *node, const char *rest);
+/* One name, mounts crossed (cross) or not; *ret NULL: there is none. */
 int walk_lookup(struct vctx *ctx, struct vnode *dir, const char *name, size_t len, uint64_t now,
 		bool cross, struct vnode **ret);
 /* A symlink's content; it stays node's. */

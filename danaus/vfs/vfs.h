@@ -89,7 +89,8 @@ int vfs_instance_add(struct vfs *vfs, const char *scope, const char *target, str
 		     struct vfs_instance **ret, struct err *err);
 /* Somebody else's mount lies at target in a volume of the scope: walks with vctx.leave leave the
  * volume there, others see what it hides. Its place is made where it is missing, a directory or a
- * file. -EEXIST, -ENOMEM; what making it says. vfs_instance_remove() removes it. */
+ * file. *ret is the caller's until vfs_instance_remove(). -EINVAL, -EEXIST (something is at target
+ * already), -ENOTDIR and -EISDIR (its place is the other kind), -ENOMEM; what making it says. */
 int vfs_submount_add(struct vfs *vfs, const char *scope, const char *target, bool directory,
 		     struct vfs_instance **ret, struct err *err);
 /* Every file and node reference of its doors is back. Syncs and frees the stack; what a door still
@@ -109,8 +110,8 @@ mode_t vnode_type(const struct vnode *node); /* S_IFMT bits */
 bool vnode_nameless(const struct vnode *node);
 /* An O_PATH descriptor of the host's inode or -EOPNOTSUPP. The caller closes it. */
 int vnode_host_fd(struct vnode *node);
-/* A descriptor, open for reading, of the host's file that has the inode's bytes at all times, or
- * -EOPNOTSUPP. The caller closes it. */
+/* A descriptor, open for reading, of the host's file that has the inode's bytes at all times;
+ * -EOPNOTSUPP, or what opening it says. The caller closes it. */
 int vnode_data_fd(struct vnode *node);
 
 struct vfile *vfile_ref(struct vfile *file);

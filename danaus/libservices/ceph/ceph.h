@@ -7,9 +7,10 @@
  *
  * Time: mounting and every wait for an OSD end after timeout_s, and a call that waits for an MDS is
  * -EIO then (late.c); one that writes back, when no MDS was heard for as long. Until those
- * calls are answered, further ones are -EIO at once. A client that the cluster has blocklisted
- * mounts anew; files go on, and what was written and not yet synced is reported as -EIO at the
- * file's next write or fsync. */
+ * calls are answered, calls about the same inode or name are -EIO at once, and all are while no MDS
+ * is heard, or from 65 such calls on. A client that the cluster has blocklisted mounts anew; files
+ * go on, and what was written and not yet synced is reported as -EIO at the file's next write or
+ * fsync. */
 #pragma once
 
 #include "danaus/libservices/libservice.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of the ceph libservice share. ceph.c owns mounting and the nodes, calls.c the
- * calls in progress and mounting anew, late.c calls that may wait for an MDS, ops.c which
- * those are, nudge.c what libcephfs forgets, perm.c rights, node.c names and
- * attributes, file.c open files. */
+ * calls in progress and mounting anew, late.c calls that may wait for an MDS, job.c what those are
+ * given, ops.c which they are, alive.c whether an MDS is heard, nudge.c what libcephfs forgets,
+ * perm.c rights, node.c names and attributes, file.c open files, listing.c listings. */
 #pragma once
 
 #include <cephfs/libcephfs.h>
