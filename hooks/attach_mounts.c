@@ -15,9 +15,7 @@
 #include <unistd.h>
 
 #include "danaus/base/fd.h"
-#include "danaus/base/log.h"
 #include "danaus/proto/guest.h"
-#include "danaus/proto/mount_table.h"
 #include "oci/rootfs.h"
 #include "oci/volumes.h"
 
@@ -103,79 +101,6 @@ static int attach(int root, const json_t *spec, const char *target, int mount, s
 	return r < 0 ? err_prefix(err, r, "volume %s: cannot attach it", target) : 0;
 }
 
-struct kept {
-	const char *target;
-	int mount; /* a copy of what is mounted there, and below */
-};
-
-/* Copies of what is mounted in the volumes, before a kernel face hides it. */
-static int keep_submounts(int root, const json_t *spec, struct kept kept[MOUNT_TABLE_MAX],
-			  struct err *err)
-{
-	const json_t *volume, *submount;
-	unsigned n = 0;
-	size_t i, j;
-
-	json_array_foreach (json_object_get(spec, "volumes"), i, volume) {
-		json_array_foreach (json_object_get(volume, "submounts"), j, submount) {
-			const char *target = json_string_value(json_object_get(submount, "target"));
-			CLEANUP_FD int on = -1;
-			struct statx stx;
-			int r;
-
-			if (!target || n == MOUNT_TABLE_MAX)
-				return err_set(err, -EINVAL, "spec: wrong submounts");
-			r = rootfs_open(root, target, O_PATH, RESOLVE_STRICT, &on);
-			if (!r && statx(on, "", AT_EMPTY_PATH, STATX_TYPE, &stx) < 0)
-				r = -errno;
-			if (r < 0)
-				return err_prefix(err, r, "the mount at %s, which lies in a volume",
-						  target);
-			if (!(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT)) {
-				log_warn("nothing is mounted at %s", target);
-				continue;
-			}
-			kept[n].mount = syscall(SYS_open_tree, on, "",
-						AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE |
-						    OPEN_TREE_CLOEXEC);
-			if (kept[n].mount < 0)
-				return err_set(err, -errno, "the mount at %s: open_tree: %s",
-					       target, strerror(errno));
-			kept[n++].target = target;
-		}
-	}
-	return 0;
-}
-
-/* The submounts of the volume that was attached just now; the service has made their places. */
-static int attach_submounts(int root, const json_t *volume, const struct kept *kept,
-			    struct err *err)
-{
-	const json_t *submount;
-	size_t i;
-
-	json_array_foreach (json_object_get(volume, "submounts"), i, submount) {
-		const char *target = json_string_value(json_object_get(submount, "target"));
-		CLEANUP_FD int on = -1;
-		const struct kept *mine = kept;
-		int r;
-
-		while (mine->target && strcmp(mine->target, target) != 0)
-			mine++;
-		if (!mine->target)
-			continue;
-		r = rootfs_open(root, target, O_PATH, RESOLVE_STRICT, &on);
-		if (!r && syscall(SYS_move_mount, mine->mount, "", on, "",
-				  MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
-			r = -errno;
-		if (r < 0)
-			return err_set(err, r,
-				       "the mount at %s: cannot attach it in the volume: %s",
-				       target, strerror(-r));
-	}
-	return 0;
-}
-
 static int check_init(int root, const struct stat *installed, struct err *err)
 {
 	CLEANUP_FD int fd = -1;
@@ -194,7 +119,6 @@ int attach_mounts(pid_t pid, const json_t *spec, const char *init, const json_t 
 {
 	const char *rootfs = json_string_value(json_object_get(spec, "rootfs"));
 	CLEANUP_FD int ns = -1, root = -1;
-	struct kept kept[MOUNT_TABLE_MAX + 1] = {0};
 	struct stat installed;
 	char path[64];
 	int r = 0;
@@ -211,25 +135,18 @@ int attach_mounts(pid_t pid, const json_t *spec, const char *init, const json_t 
 	if (root < 0)
 		return err_set(err, -errno, "cannot open %s: %s", rootfs, strerror(errno));
 	r = check_init(root, &installed, err);
-	if (!r)
-		r = keep_submounts(root, spec, kept, err);
 	/* Shorter first: a parent is there before what lies below it. */
 	for (unsigned done = 0, len = 1; !r && done < nfds && len < 4096; len++) {
 		for (unsigned i = 0; !r && i < nfds; i++) {
 			const char *target = json_string_value(json_array_get(targets, i));
 
-			if (!target || target[0] != '/') {
-				r = err_set(err, -EPROTO, "the service sent a wrong target");
-			} else if (strlen(target) == len) {
+			if (!target || target[0] != '/')
+				return err_set(err, -EPROTO, "the service sent a wrong target");
+			if (strlen(target) == len) {
 				r = attach(root, spec, target, fds[i], err);
-				if (!r)
-					r = attach_submounts(root, find_volume(spec, target), kept,
-							     err);
 				done++;
 			}
 		}
 	}
-	for (struct kept *k = kept; k->target; k++)
-		fd_close(k->mount);
 	return r;
 }

@@ -15,7 +15,6 @@
 
 #include "danaus/base/cleanup.h"
 #include "danaus/base/fd.h"
-#include "danaus/base/path.h"
 #include "oci/annotations.h"
 #include "oci/caps.h"
 #include "oci/document.h"
@@ -350,28 +349,6 @@ static int installed(const char *path, struct err *err)
 		   : 0;
 }
 
-/* A place for a volume that has no mount of its own, before what is mounted in it. */
-static int add_place(json_t *mounts, const json_t *volume, const char *empty)
-{
-	const char *target = json_string_value(json_object_get(volume, "target"));
-	size_t end = json_array_size(mounts), at;
-	json_t *place;
-	int r = add_mount(mounts, target, empty, "bind,rw,nosuid,nodev,rprivate");
-
-	if (r < 0)
-		return r;
-	for (at = 0; at < end; at++) {
-		const char *other =
-		    json_string_value(json_object_get(json_array_get(mounts, at), "destination"));
-
-		if (other && path_below(other, target))
-			break;
-	}
-	place = json_incref(json_array_get(mounts, end));
-	json_array_remove(mounts, end);
-	return json_array_insert_new(mounts, at, place) < 0 ? -ENOMEM : 0;
-}
-
 static int edit_mounts(const struct edit_context *c, json_t *config, const json_t *spec,
 		       const char *dir)
 {
@@ -385,7 +362,8 @@ static int edit_mounts(const struct edit_context *c, json_t *config, const json_
 	snprintf(empty, sizeof(empty), "%s/empty", dir);
 	json_array_foreach (json_object_get(spec, "volumes"), i, volume) {
 		if (!r && json_is_true(json_object_get(volume, "make")))
-			r = add_place(mounts, volume, empty);
+			r = add_mount(mounts, json_string_value(json_object_get(volume, "target")),
+				      empty, "bind,rw,nosuid,nodev,rprivate");
 	}
 	if (!r)
 		r = add_mount(mounts, GUEST_DIR, guest, "bind,ro,nosuid,nodev,noexec,rprivate");

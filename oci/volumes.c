@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "danaus/base/cleanup.h"
+#include "danaus/base/log.h"
 #include "danaus/base/path.h"
 #include "danaus/proto/guest.h"
 #include "oci/document.h"
@@ -118,32 +119,17 @@ static int add(json_t *volumes, const char *target, const char *source, bool ro,
 	return json_array_append_new(volumes, volume) < 0 ? -ENOMEM : 0;
 }
 
-static bool is_bind(const json_t *mount)
-{
-	const char *type = json_string_value(json_object_get(mount, "type"));
-
-	return (type && !strcmp(type, "bind")) || has_option(mount, "bind") ||
-	       has_option(mount, "rbind");
-}
-
-/* A relative one starts at the bundle. */
-static int source_path(const struct volumes_context *c, const char *source, char ret[PATH_MAX])
-{
-	return snprintf(ret, PATH_MAX, "%s%s%s", *source == '/' ? "" : c->bundle,
-			*source == '/' ? "" : "/", source) < PATH_MAX
-		   ? 0
-		   : -ENAMETOOLONG;
-}
-
 /* Whether mount is a directory volume that Danaus takes over; *ret_source is malloc'ed then. */
 static int is_volume(const struct volumes_context *c, const json_t *mount, const char *target,
 		     char **ret_source, struct err *err)
 {
+	const char *type = json_string_value(json_object_get(mount, "type"));
 	const char *source = json_string_value(json_object_get(mount, "source"));
 	char path[PATH_MAX];
 	struct stat st;
 
-	if (!is_bind(mount))
+	if ((!type || strcmp(type, "bind") != 0) && !has_option(mount, "bind") &&
+	    !has_option(mount, "rbind"))
 		return 0;
 	/* A mount on a shared one would show on the host as well. */
 	if (!source || !strcmp(target, "/") || BELOW_ANY(target, left_alone) ||
@@ -151,7 +137,8 @@ static int is_volume(const struct volumes_context *c, const json_t *mount, const
 	    has_option(mount, "idmap") || has_option(mount, "ridmap") ||
 	    json_object_get(mount, "uidMappings"))
 		return 0;
-	if (source_path(c, source, path) < 0)
+	if (snprintf(path, sizeof(path), "%s%s%s", *source == '/' ? "" : c->bundle,
+		     *source == '/' ? "" : "/", source) >= (int)sizeof(path))
 		return err_set(err, -ENAMETOOLONG, "the source of volume %s is too long", target);
 	CLEANUP_FREE char *real = realpath(path, NULL);
 	if (!real || stat(real, &st) < 0)
@@ -299,104 +286,43 @@ static int take_annotated(const struct volumes_context *c, const json_t *mounts,
 	return 0;
 }
 
-/* The last mount at target, which is resolved; the number of mounts when there is none. */
-static size_t mount_at(const struct volumes_context *c, const json_t *mounts, const char *target)
+/* Takes those volumes out again that a foreign mount lies below: the kernel face would hide it.
+ * What is taken out is foreign to its own parents in the next round. */
+static int leave_covered(const json_t *mounts, json_t *volumes, struct err *err)
 {
-	size_t at = json_array_size(mounts), i;
-	const json_t *mount;
-	struct err ignored;
+	bool again = true;
 
-	json_array_foreach (mounts, i, mount) {
-		char dest[PATH_MAX], resolved[PATH_MAX];
+	while (again) {
+		const json_t *mount, *volume;
+		char dest[PATH_MAX];
+		size_t i, j;
 
-		if (!destination(mount, dest, &ignored) &&
-		    !rootfs_resolve(c->root, dest, resolved) && !strcmp(resolved, target))
-			at = i;
-	}
-	return at;
-}
+		again = false;
+		json_array_foreach (mounts, i, mount) {
+			int r = destination(mount, dest, err);
 
-/* The innermost volume that target lies in. */
-static json_t *volume_above(const json_t *volumes, const char *target)
-{
-	json_t *volume, *best = NULL;
-	size_t i;
+			if (r < 0)
+				return r;
+			if (find_target(volumes, dest))
+				continue;
+			json_array_foreach (volumes, j, volume) {
+				const char *target =
+				    json_string_value(json_object_get(volume, "target"));
 
-	json_array_foreach (volumes, i, volume) {
-		const char *path = json_string_value(json_object_get(volume, "target"));
-
-		if (strcmp(path, target) != 0 && path_below(target, path) &&
-		    (!best ||
-		     strlen(path) > strlen(json_string_value(json_object_get(best, "target")))))
-			best = volume;
-	}
-	return best;
-}
-
-/* Adds to a volume what is mounted in it; of mounts in one another the outermost. */
-static int add_submount(json_t *volume, const char *target, bool directory)
-{
-	json_t *submounts = json_object_get(volume, "submounts"), *other;
-	size_t i;
-
-	if (!submounts) {
-		submounts = json_array();
-		if (json_object_set_new(volume, "submounts", submounts) < 0)
-			return -ENOMEM;
-	}
-	json_array_foreach (submounts, i, other) {
-		const char *path = json_string_value(json_object_get(other, "target"));
-
-		if (path_below(target, path))
-			return 0;
-		if (path_below(path, target))
-			json_array_remove(submounts, i--);
-	}
-	return json_array_append_new(
-	    submounts, json_pack("{s:s, s:b}", "target", target, "directory", (int)directory));
-}
-
-static bool mounts_directory(const struct volumes_context *c, const json_t *mount)
-{
-	const char *source = json_string_value(json_object_get(mount, "source"));
-	char path[PATH_MAX];
-	struct stat st;
-
-	return !is_bind(mount) || !source || source_path(c, source, path) < 0 ||
-	       stat(path, &st) < 0 || S_ISDIR(st.st_mode);
-}
-
-/* Mounts that Danaus does not serve, in volumes that it does: the kernel face would hide them. */
-static int find_submounts(const struct volumes_context *c, const json_t *mounts, json_t *volumes,
-			  struct err *err)
-{
-	const json_t *mount;
-	size_t i, n = json_array_size(volumes);
-
-	json_array_foreach (mounts, i, mount) {
-		char dest[PATH_MAX], target[PATH_MAX];
-		json_t *volume;
-		int r = destination(mount, dest, err);
-
-		if (r < 0)
-			return r;
-		if (rootfs_resolve(c->root, dest, target) < 0 || find_target(volumes, target))
-			continue;
-		volume = volume_above(volumes, target);
-		/* An earlier mount is hidden by the volume's own. */
-		if (!volume ||
-		    (!json_is_true(json_object_get(volume, "make")) &&
-		     mount_at(c, mounts, json_string_value(json_object_get(volume, "target"))) > i))
-			continue;
-		if (strlen(target) >= MOUNT_PATH_MAX || ++n > MOUNT_TABLE_MAX)
-			return err_set(
-			    err, -EINVAL,
-			    "the mount at %.64s lies in a volume: Danaus serves %d volumes "
-			    "and mounts in them at most, with paths of %d bytes",
-			    target, MOUNT_TABLE_MAX, MOUNT_PATH_MAX - 1);
-		r = add_submount(volume, target, mounts_directory(c, mount));
-		if (r < 0)
-			return -ENOMEM;
+				if (!strcmp(dest, target) || !path_below(dest, target))
+					continue;
+				if (json_is_true(json_object_get(volume, "make")))
+					return err_set(err, -EINVAL,
+						       "the mount at %s lies in %s, which Danaus "
+						       "serves: move one of them",
+						       dest, target);
+				log_info("volume %s is left to the kernel: %s is mounted in it",
+					 target, dest);
+				json_array_remove(volumes, j);
+				again = true;
+				break;
+			}
+		}
 	}
 	return 0;
 }
@@ -434,7 +360,7 @@ int volumes_collect(const struct volumes_context *c, const json_t *mounts, json_
 					: take_binds(c, mounts, volumes, err);
 
 	if (!r)
-		r = find_submounts(c, mounts, volumes, err);
+		r = leave_covered(mounts, volumes, err);
 	if (!r)
 		r = sort(volumes);
 	if (r < 0)

@@ -45,7 +45,7 @@ const struct mount_entry *path_match(const struct mount_table *table, const char
 		rest = below(path, entry->path);
 		if (rest) {
 			*ret_rest = rest;
-			return entry->instance == MOUNT_SUBMOUNT ? NULL : entry;
+			return entry;
 		}
 	}
 	return NULL;

@@ -403,8 +403,9 @@ static void appends_of_all_doors_follow_each_other(void **state)
 static void an_append_only_file_is_appended_to(void **state)
 {
 	struct vfile *file = open_vfs("only", O_WRONLY | O_CREAT);
-	int flags = FS_APPEND_FL, none = 0, host, fd;
-	char path[128];
+	int flags = FS_APPEND_FL, none = 0, host, reader, fd;
+	char path[128], buf[2];
+	char *map;
 
 	vfile_unref(file);
 	path_of(path, sizeof(path), "back", "only");
@@ -426,6 +427,20 @@ static void an_append_only_file_is_appended_to(void **state)
 	if (pwrite(fd, "5", 1, 0) == 1)
 		assert_int_equal(lseek(fd, 0, SEEK_END), 5);
 	close(fd);
+	/* nor written in place by a mapping, where somebody reads it beside the service */
+	reader = openat(w.face, "only", O_RDONLY);
+	assert_int_equal(read(reader, buf, 2), 2);
+	fd = openat(w.face, "only", O_RDWR | O_APPEND);
+	map = fd < 0 ? MAP_FAILED : mmap(NULL, 2, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (map != MAP_FAILED) {
+		memcpy(map, "xx", 2);
+		msync(map, 2, MS_SYNC);
+		munmap(map, 2);
+	}
+	assert_int_equal(pread(host, buf, 2, 0), 2);
+	assert_memory_equal(buf, "12", 2);
+	close(fd);
+	close(reader);
 	assert_int_equal(ioctl(host, FS_IOC_SETFLAGS, &none), 0);
 	close(host);
 }

@@ -96,20 +96,14 @@ static void volumes_are_found_by_their_longest_target(void **state)
 		int volume; /* -1: none */
 		const char *rest;
 	} rows[] = {
-	    {"/data", 2, ""},	       {"/data/", 2, ""},	    {"/data/a/b", 2, "a/b"},
-	    {"/data//a", 2, "a"},      {"//data/./a", 2, "a"},	    {"/data/sub", 1, ""},
-	    {"/data/sub/x", 1, "x"},   {"/data/./sub//x", 1, "x"},  {"/data/subx", 2, "subx"},
-	    {"/datax", -1, NULL},      {"/dat", -1, NULL},	    {"/", -1, NULL},
-	    {"/data/.", 2, ""},	       {"/data/..", 2, ".."},	    {"/data/.hidden", 2, ".hidden"},
-	    {"/data/tmp", -1, NULL},   {"/data/tmp/./x", -1, NULL}, {"/data/tmp2", 2, "tmp2"},
-	    {"/data/tmp/v/x", 0, "x"},
+	    {"/data", 1, ""},	     {"/data/", 1, ""},		 {"/data/a/b", 1, "a/b"},
+	    {"/data//a", 1, "a"},    {"//data/./a", 1, "a"},	 {"/data/sub", 0, ""},
+	    {"/data/sub/x", 0, "x"}, {"/data/./sub//x", 0, "x"}, {"/data/subx", 1, "subx"},
+	    {"/datax", -1, NULL},    {"/dat", -1, NULL},	 {"/", -1, NULL},
+	    {"/data/.", 1, ""},	     {"/data/..", 1, ".."},	 {"/data/.hidden", 1, ".hidden"},
 	};
 	static struct container container = {
-	    .nvolumes = 3,
-	    .volumes = {{.target = "/data/tmp/v"}, {.target = "/data/sub"}, {.target = "/data"}},
-	    .nsubmounts = 1,
-	    .submounts = {{.target = "/data/tmp", .directory = true}},
-	};
+	    .nvolumes = 2, .volumes = {{.target = "/data/sub"}, {.target = "/data"}}};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		const char *rest = NULL;

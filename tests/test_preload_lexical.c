@@ -50,17 +50,6 @@ static void the_longest_mount_wins(void **state)
 	goes("/srv/x y/z", 2, "z");
 }
 
-static void what_is_mounted_in_a_volume_is_the_kernels(void **state)
-{
-	table.entry[1].instance = MOUNT_SUBMOUNT;
-	goes("/data/sub", -1, NULL);
-	goes("/data/./sub/a", -1, NULL);
-	goes("/data/sub/../a", -1, NULL); /* where that leads, the kernel knows */
-	goes("/data/subs", 3, "subs");
-	goes("/data/sub/deep/x", 0, "x");
-	table.entry[1].instance = 1;
-}
-
 static void a_prefix_of_a_name_is_not_the_name(void **state)
 {
 	goes("/database", -1, NULL);
@@ -103,7 +92,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(the_longest_mount_wins),
-	    cmocka_unit_test(what_is_mounted_in_a_volume_is_the_kernels),
 	    cmocka_unit_test(a_prefix_of_a_name_is_not_the_name),
 	    cmocka_unit_test(noise_does_not_hide_a_mount),
 	    cmocka_unit_test(dotdot_is_left_to_who_knows_the_links),

@@ -7,8 +7,6 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "danaus/proto/wire.h"
-
 /* Walking */
 
 static void a_path_is_walked_as_the_kernel_does(void **state)
@@ -118,70 +116,6 @@ static void instances_nest_by_their_paths(void **state)
 	vfs_instance_remove(inner);
 	assert_int_equal(vfs_stat(&w->env.ctx, &at, &attr), -ENOENT);
 	env_remove_tree(inner_dir);
-}
-
-static void walks_leave_at_submounts(void **state)
-{
-	struct vfs_world *w = *state;
-	struct vfs_instance *directory, *file, *missing;
-	struct vtarget at, from;
-	struct vfile *opened;
-	char leave[WIRE_PATH_MAX] = "";
-	struct vctx *ctx = &w->env.ctx;
-	struct err err;
-	struct attr attr;
-
-	assert_int_equal(mkdir(env_host(&w->env, "etc"), 0755), 0);
-	assert_int_equal(symlink("etc/conf", env_host(&w->env, "link")), 0);
-	vw_make_file(w, "etc/conf", "hidden");
-	assert_int_equal(vfs_submount_add(w->env.vfs, "c", "/data/etc/conf", false, &file, &err),
-			 0);
-	assert_int_equal(vfs_submount_add(w->env.vfs, "c", "/data/a/tmp", true, &directory, &err),
-			 0);
-	/* Their places are made. */
-	assert_int_equal(access(env_host(&w->env, "a/tmp"), F_OK), 0);
-	assert_int_equal(vfs_submount_add(w->env.vfs, "c", "/data/a/tmp", true, &missing, &err),
-			 -EEXIST);
-	assert_int_equal(vfs_submount_add(w->env.vfs, "c", "/data/etc", false, &missing, &err),
-			 -EISDIR);
-	assert_int_equal(
-	    vfs_submount_add(w->env.vfs, "c", "/data/link/under", true, &missing, &err), -ENOTDIR);
-
-	ctx->leave = leave;
-	for (unsigned twice = 0; twice < 2; twice++) { /* asked for, and from the cache */
-		at = env_at(&w->env, "a/./tmp//x/../y");
-		assert_int_equal(vfs_stat(ctx, &at, &attr), -EREMCHG);
-		assert_string_equal(leave, "/data/a/tmp/x/../y");
-		at = env_at(&w->env, "a/../link");
-		assert_int_equal(vfs_open(ctx, &at, O_RDONLY, 0, &opened, &attr), -EREMCHG);
-		assert_string_equal(leave, "/data/etc/conf");
-		at = env_at(&w->env, "etc/conf");
-		assert_int_equal(vfs_open(ctx, &at, O_RDWR | O_CREAT, 0600, &opened, &attr),
-				 -EREMCHG);
-		assert_string_equal(leave, "/data/etc/conf");
-		at = env_at(&w->env, "a/tmp/new");
-		assert_int_equal(vfs_make(ctx, &at, S_IFREG | 0600, 0, NULL, &attr), -EREMCHG);
-		assert_string_equal(leave, "/data/a/tmp/new");
-	}
-	/* Their places stay, and nothing takes them. */
-	at = env_at(&w->env, "etc/conf");
-	from = env_at(&w->env, "other");
-	assert_int_equal(vfs_unlink(ctx, &at, false), -EBUSY);
-	assert_int_equal(vfs_rename(ctx, &at, &from, 0), -EBUSY);
-	vw_make_file(w, "other", "");
-	assert_int_equal(vfs_rename(ctx, &from, &at, 0), -EBUSY);
-	at = env_at(&w->env, "a/tmp");
-	assert_int_equal(vfs_unlink(ctx, &at, true), -EBUSY);
-	assert_int_equal(vfs_make(ctx, &at, S_IFDIR | 0755, 0, NULL, &attr), -EEXIST);
-	/* Whoever cannot leave sees what is hidden: the kernel face. */
-	ctx->leave = NULL;
-	assert_int_equal(vfs_stat(ctx, &at, &attr), 0);
-	vfs_instance_remove(directory);
-	vfs_instance_remove(file);
-	ctx->leave = leave;
-	assert_int_equal(vfs_stat(ctx, &at, &attr), 0);
-	assert_int_equal(vfs_unlink(ctx, &at, true), 0);
-	ctx->leave = NULL;
 }
 
 /* Coherence */
@@ -472,7 +406,6 @@ int main(void)
 	    VW_TEST(a_path_is_walked_as_the_kernel_does),
 	    VW_TEST(a_walk_leaves_the_volume_with_a_path),
 	    VW_TEST(instances_nest_by_their_paths),
-	    VW_TEST(walks_leave_at_submounts),
 	    VW_TEST(our_changes_are_seen_at_once),
 	    VW_TEST(others_changes_are_seen_soon),
 	    VW_TEST(the_cache_has_a_bound),

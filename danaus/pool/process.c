@@ -751,46 +751,31 @@ bool process_maps(const struct process *process, dev_t dev, ino_t ino)
 	return found;
 }
 
-/* What is left of path behind target; NULL: it is not at or below it. */
-static const char *path_behind(const char *path, const char *target)
-{
-	const char *want = target, *at = path;
-
-	for (;;) {
-		size_t n;
-
-		/* what a walk passes without moving: slashes and "." */
-		while (*at == '/' || (*at == '.' && (at[1] == '/' || !at[1])))
-			at++;
-		while (*want == '/')
-			want++;
-		n = strcspn(want, "/");
-		if (!n || strncmp(at, want, n) || (at[n] != '/' && at[n]))
-			return *want ? NULL : at;
-		at += n;
-		want += n;
-	}
-}
-
 struct volume *container_volume_of(struct container *container, const char *path,
 				   const char **ret_rest)
 {
-	struct volume *volume = NULL;
-	const char *rest = NULL;
+	for (unsigned i = 0; i < container->nvolumes; i++) {
+		const char *want = container->volumes[i].target, *at = path;
 
-	for (unsigned i = 0; i < container->nvolumes && !rest; i++) {
-		volume = &container->volumes[i];
-		rest = path_behind(path, volume->target);
-	}
-	if (!rest)
-		return NULL;
-	for (unsigned i = 0; i < container->nsubmounts; i++) {
-		const char *target = container->submounts[i].target;
+		for (;;) {
+			size_t n;
 
-		if (strlen(target) > strlen(volume->target) && path_behind(path, target))
-			return NULL;
+			/* what a walk passes without moving: slashes and "." */
+			while (*at == '/' || (*at == '.' && (at[1] == '/' || !at[1])))
+				at++;
+			while (*want == '/')
+				want++;
+			n = strcspn(want, "/");
+			if (!n || strncmp(at, want, n) || (at[n] != '/' && at[n]))
+				break;
+			at += n;
+			want += n;
+		}
+		if (*want)
+			continue;
+		if (ret_rest)
+			*ret_rest = at;
+		return &container->volumes[i];
 	}
-	if (ret_rest)
-		*ret_rest = rest;
-	return volume;
+	return NULL;
 }

@@ -21,13 +21,6 @@ struct volume {
 	struct face_mount *face; /* fuse/face.h; NULL before it is attached */
 };
 
-/* A mount of somebody else's that lies in a volume: the kernel serves what is there. */
-struct submount {
-	char target[MOUNT_PATH_MAX]; /* container path */
-	bool directory;
-	struct vfs_instance *instance; /* vfs_submount_add() */
-};
-
 struct container {
 	struct pool *pool;
 	char *id;
@@ -37,8 +30,6 @@ struct container {
 	struct idmap map;
 	unsigned nvolumes;
 	struct volume volumes[MOUNT_TABLE_MAX]; /* index = WIRE_INSTANCE; longest target first */
-	unsigned nsubmounts;			/* with nvolumes at most MOUNT_TABLE_MAX */
-	struct submount submounts[MOUNT_TABLE_MAX];
 	int fd_base, light_limit;
 	struct mount_table *table;   /* what the clients see */
 	struct processes *processes; /* process.c */
@@ -103,8 +94,7 @@ bool process_in_mounts(const struct process *process, pid_t host_tid);
 bool process_maps(const struct process *process, dev_t dev, ino_t ino);
 
 /* Longest volume whose target is a prefix of path (absolute, as the program gave it, no ".." in
- * it); *ret_rest points into path after the prefix and its slashes. NULL: not in a volume, or
- * in a submount of one. */
+ * it); *ret_rest points into path after the prefix and its slashes. NULL: not in a volume. */
 struct volume *container_volume_of(struct container *container, const char *path,
 				   const char **ret_rest);
 

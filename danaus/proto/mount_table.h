@@ -6,14 +6,12 @@
 #include <stdint.h>
 
 #define MOUNT_TABLE_MAGIC   0x4d4e4144u /* "DANM" */
-#define MOUNT_TABLE_VERSION 3
+#define MOUNT_TABLE_VERSION 2
 #define MOUNT_TABLE_MAX	    64
 #define MOUNT_PATH_MAX	    256
-#define MOUNT_SUBMOUNT	    UINT32_MAX
 
 struct mount_entry {
-	uint32_t instance;	       /* as in WIRE_ROOT(); MOUNT_SUBMOUNT: another mount lies here
-					* in a volume, and paths below are the kernel's */
+	uint32_t instance;	       /* as in WIRE_ROOT() */
 	uint32_t path_bytes;	       /* without the NUL */
 	uint32_t dev_major, dev_minor; /* the kernel face's device there: st_dev of its files */
 	char path[MOUNT_PATH_MAX];     /* absolute, normalized, no trailing slash, NUL-terminated */

@@ -80,46 +80,6 @@ static int compare_volumes(const void *a, const void *b)
 		   : strcmp(((const struct volume *)a)->target, ((const struct volume *)b)->target);
 }
 
-static int compare_submounts(const void *a, const void *b)
-{
-	size_t la = strlen(((const struct submount *)a)->target);
-	size_t lb = strlen(((const struct submount *)b)->target);
-
-	return la < lb ? 1 : la > lb ? -1 : 0;
-}
-
-static int check_target(const char *target, struct err *err)
-{
-	return target[0] != '/' || strlen(target) >= MOUNT_PATH_MAX
-		   ? err_set(err, -EINVAL, "target %s: not absolute, or longer than %d", target,
-			     MOUNT_PATH_MAX - 1)
-		   : 0;
-}
-
-static int read_submounts(struct container *container, json_t *list, struct err *err)
-{
-	json_t *item;
-	size_t i;
-
-	json_array_foreach (list, i, item) {
-		struct submount *submount = &container->submounts[container->nsubmounts];
-		const char *target;
-		int r = string_of(item, "target", &target, err);
-
-		if (!r)
-			r = check_target(target, err);
-		if (r < 0)
-			return r;
-		if (container->nsubmounts == MOUNT_TABLE_MAX)
-			return err_set(err, -EINVAL, "attach: more than %d submounts",
-				       MOUNT_TABLE_MAX);
-		strcpy(submount->target, target);
-		submount->directory = json_is_true(json_object_get(item, "directory"));
-		container->nsubmounts++;
-	}
-	return 0;
-}
-
 static int read_volumes(struct container *container, json_t *list, struct err *err)
 {
 	json_t *item;
@@ -137,11 +97,9 @@ static int read_volumes(struct container *container, json_t *list, struct err *e
 			r = string_of(item, "source", &source, err);
 		if (r < 0)
 			return r;
-		r = check_target(target, err);
-		if (!r)
-			r = read_submounts(container, json_object_get(item, "submounts"), err);
-		if (r < 0)
-			return r;
+		if (target[0] != '/' || strlen(target) >= MOUNT_PATH_MAX)
+			return err_set(err, -EINVAL, "target %s: not absolute, or longer than %d",
+				       target, MOUNT_PATH_MAX - 1);
 		strcpy(volume->target, target);
 		volume->ro = json_is_true(json_object_get(item, "ro"));
 		volume->spec = strdup(source);
@@ -149,13 +107,8 @@ static int read_volumes(struct container *container, json_t *list, struct err *e
 			return -ENOMEM;
 		container->nvolumes++;
 	}
-	if (container->nvolumes + container->nsubmounts > MOUNT_TABLE_MAX)
-		return err_set(err, -EINVAL, "attach: more than %d volumes and mounts in them",
-			       MOUNT_TABLE_MAX);
 	qsort(container->volumes, container->nvolumes, sizeof(container->volumes[0]),
 	      compare_volumes);
-	qsort(container->submounts, container->nsubmounts, sizeof(container->submounts[0]),
-	      compare_submounts);
 	for (i = 1; i < container->nvolumes; i++) {
 		if (!strcmp(container->volumes[i].target, container->volumes[i - 1].target))
 			return err_set(err, -EINVAL, "two volumes at %s",
@@ -196,34 +149,6 @@ static int open_volume(struct container *container, struct volume *volume,
 	return r < 0 ? err_prefix(err, r, "%s", volume->target) : 0;
 }
 
-/* Longest path first: volumes and submounts are each in that order. */
-static void fill_table(const struct container *container, struct mount_table *table)
-{
-	unsigned v = 0, s = 0;
-
-	while (v < container->nvolumes || s < container->nsubmounts) {
-		struct mount_entry *row = &table->entry[table->count++];
-		const struct submount *submount = &container->submounts[s];
-		const struct volume *volume = &container->volumes[v];
-
-		if (v == container->nvolumes ||
-		    (s < container->nsubmounts &&
-		     strlen(submount->target) > strlen(volume->target))) {
-			row->instance = MOUNT_SUBMOUNT;
-			strcpy(row->path, submount->target);
-			s++;
-		} else {
-			dev_t dev = vfs_instance_dev(volume->instance);
-
-			row->instance = v++;
-			row->dev_major = major(dev);
-			row->dev_minor = minor(dev);
-			strcpy(row->path, volume->target);
-		}
-		row->path_bytes = strlen(row->path);
-	}
-}
-
 static int write_guest(struct container_entry *entry, struct err *err)
 {
 	struct container *container = &entry->container;
@@ -239,13 +164,24 @@ static int write_guest(struct container_entry *entry, struct err *err)
 	*table = (struct mount_table){
 	    .magic = MOUNT_TABLE_MAGIC,
 	    .version = MOUNT_TABLE_VERSION,
+	    .count = container->nvolumes,
 	    .fd_base = container->fd_base,
 	    .light_limit = container->light_limit,
 	    .spin = container->pool->ncpus > 1,
 	    .anchor_dev_major = major(anchor),
 	    .anchor_dev_minor = minor(anchor),
 	};
-	fill_table(container, table);
+	for (unsigned i = 0; i < container->nvolumes; i++) {
+		struct volume *volume = &container->volumes[i];
+		struct mount_entry *row = &table->entry[i];
+		dev_t dev = vfs_instance_dev(volume->instance);
+
+		row->instance = i;
+		row->path_bytes = strlen(volume->target);
+		row->dev_major = major(dev);
+		row->dev_minor = minor(dev);
+		memcpy(row->path, volume->target, row->path_bytes + 1);
+	}
 	container->table = table;
 	r = fd_replace_file_at(entry->guest, "mounts", 0644, table, sizeof(*table));
 	if (!r)
@@ -276,10 +212,6 @@ static void entry_free(struct container_entry *entry)
 	}
 	processes_free(container);
 	anchors_closed(pool->anchors);
-	for (unsigned i = 0; i < container->nsubmounts; i++) {
-		if (container->submounts[i].instance)
-			vfs_instance_remove(container->submounts[i].instance);
-	}
 	for (unsigned i = 0; i < container->nvolumes; i++) {
 		struct volume *volume = &container->volumes[i];
 
@@ -448,12 +380,6 @@ static int start(struct container_entry *entry, const struct stack_limits *limit
 	while (!r && n < container->nvolumes) {
 		r = open_volume(container, &container->volumes[n], limits, &mounts[n], err);
 		n += !r;
-	}
-	for (unsigned i = 0; !r && i < container->nsubmounts; i++) {
-		struct submount *submount = &container->submounts[i];
-
-		r = vfs_submount_add(container->pool->vfs, container->id, submount->target,
-				     submount->directory, &submount->instance, err);
 	}
 	if (!r)
 		r = write_guest(entry, err);

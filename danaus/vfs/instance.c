@@ -124,14 +124,13 @@ static void uncover(struct vfs_instance *instance)
 }
 
 /* Makes what is missing of path, as a container runtime does for a mount's target. */
-static int make_target(struct vctx *ctx, struct vfs_instance *outer, const char *path, mode_t type)
+static void make_target(struct vctx *ctx, struct vfs_instance *outer, const char *path)
 {
 	char part[PATH_BYTES];
 	size_t len = strlen(path);
-	int r = 0;
 
 	if (len >= sizeof(part))
-		return -ENAMETOOLONG;
+		return;
 	for (size_t i = 1; i <= len; i++) {
 		struct vtarget at = {.dir = outer->root, .path = part, .nofollow = true};
 
@@ -139,14 +138,12 @@ static int make_target(struct vctx *ctx, struct vfs_instance *outer, const char 
 			continue;
 		memcpy(part, path, i);
 		part[i] = '\0';
-		r = path[i] || type == S_IFDIR ? vfs_make(ctx, &at, S_IFDIR | 0755, 0, NULL, NULL)
-					       : vfs_make(ctx, &at, S_IFREG | 0644, 0, NULL, NULL);
+		vfs_make(ctx, &at, S_IFDIR | 0755, 0, NULL, NULL);
 	}
-	return r == -EEXIST ? 0 : r;
 }
 
 /* Puts instance where it belongs in another one's tree. */
-static int cover(struct vfs_instance *instance)
+static void cover(struct vfs_instance *instance)
 {
 	struct vfs_instance *outer = outer_of(instance->vfs, instance);
 	struct vnode *covered = atomic_load(&instance->covered), *node;
@@ -155,34 +152,30 @@ static int cover(struct vfs_instance *instance)
 	int r;
 
 	if (covered && covered->instance == outer)
-		return 0;
+		return;
 	uncover(instance);
-	/* What lies in a submount is reached through the kernel, which knows the way. */
-	if (!outer || !outer->ls)
-		return 0;
+	if (!outer)
+		return;
 	at.dir = outer->root;
 	at.path = below(outer, instance);
 	r = walk_full(&ctx, &at, clock_coarse_ns(), &node);
 	if (r == -ENOENT) {
-		r = make_target(&ctx, outer, at.path, instance->place);
-		if (!r)
-			r = walk_full(&ctx, &at, clock_coarse_ns(), &node);
+		make_target(&ctx, outer, at.path);
+		r = walk_full(&ctx, &at, clock_coarse_ns(), &node);
 	}
 	cred_unref(ctx.cred);
-	if (!r &&
-	    (node->instance != outer || (node->type == S_IFDIR) != (instance->place == S_IFDIR))) {
-		r = instance->place == S_IFDIR ? -ENOTDIR : -EISDIR;
+	if (!r && (node->instance != outer || node->type != S_IFDIR)) {
 		vnode_unref(node);
+		r = -ENOTDIR;
 	}
 	if (r < 0) {
 		log_warn("%s is not seen from within %s: %s", instance->target, outer->target,
 			 strerror(-r));
-		return r;
+		return;
 	}
 	atomic_store(&instance->covered, node);
 	atomic_store(&node->mounted, instance);
 	leases_changed(&instance->vfs->leases, LEASE_EPOCH);
-	return 0;
 }
 
 static void cover_all(struct vfs *vfs)
@@ -213,28 +206,6 @@ static void instance_free(struct vfs_instance *instance)
 }
 DEFINE_CLEANUP(instance, struct vfs_instance *, instance_free)
 
-/* ls NULL: of a submount. */
-static struct vfs_instance *instance_make(struct vfs *vfs, const char *scope, const char *target,
-					  struct libservice *ls)
-{
-	struct vfs_instance *instance = calloc(1, sizeof(*instance));
-
-	if (!instance)
-		return NULL;
-	for (unsigned i = 0; i < NAME_LOCKS; i++)
-		pthread_mutex_init(&instance->name_lock[i], NULL);
-	instance->vfs = vfs;
-	instance->ls = ls;
-	instance->place = S_IFDIR;
-	instance->scope = strdup(scope);
-	instance->target = strdup(target);
-	if (!instance->scope || !instance->target) {
-		instance_free(instance);
-		return NULL;
-	}
-	return instance;
-}
-
 static int check_target(struct vfs *vfs, const char *scope, const char *target, struct err *err)
 {
 	if (target[0] != '/' || strlen(target) >= PATH_BYTES)
@@ -250,7 +221,7 @@ int vfs_instance_add(struct vfs *vfs, const char *scope, const char *target, str
 		     struct vfs_instance **ret, struct err *err)
 {
 	__attribute__((cleanup(cleanup_instance))) struct vfs_instance *instance =
-	    instance_make(vfs, scope, target, ls);
+	    calloc(1, sizeof(*instance));
 	struct ls_node *root;
 	struct statvfs fs;
 	struct attr attr;
@@ -258,6 +229,14 @@ int vfs_instance_add(struct vfs *vfs, const char *scope, const char *target, str
 	int r;
 
 	if (!instance)
+		return -ENOMEM;
+	for (unsigned i = 0; i < NAME_LOCKS; i++)
+		pthread_mutex_init(&instance->name_lock[i], NULL);
+	instance->vfs = vfs;
+	instance->ls = ls;
+	instance->scope = strdup(scope);
+	instance->target = strdup(target);
+	if (!instance->scope || !instance->target)
 		return -ENOMEM;
 	pthread_mutex_lock(&vfs->mounts);
 	r = check_target(vfs, scope, target, err);
@@ -287,36 +266,6 @@ int vfs_instance_add(struct vfs *vfs, const char *scope, const char *target, str
 	*ret = STEAL_PTR(instance);
 	cover_all(vfs);
 	pthread_mutex_unlock(&vfs->mounts);
-	return 0;
-}
-
-int vfs_submount_add(struct vfs *vfs, const char *scope, const char *target, bool directory,
-		     struct vfs_instance **ret, struct err *err)
-{
-	struct vfs_instance *instance = instance_make(vfs, scope, target, NULL);
-	int r;
-
-	if (!instance)
-		return -ENOMEM;
-	instance->place = directory ? S_IFDIR : S_IFREG;
-	pthread_mutex_lock(&vfs->mounts);
-	r = check_target(vfs, scope, target, err);
-	if (!r) {
-		r = cover(instance);
-		if (r < 0)
-			err_set(err, r, "the place of the mount at \"%s\" in its volume: %s",
-				target, strerror(-r));
-	}
-	if (r < 0) {
-		pthread_mutex_unlock(&vfs->mounts);
-		instance_free(instance);
-		return r;
-	}
-	instance->next = vfs->instances;
-	vfs->instances = instance;
-	cover_all(vfs);
-	pthread_mutex_unlock(&vfs->mounts);
-	*ret = instance;
 	return 0;
 }
 
@@ -378,11 +327,6 @@ void vfs_instance_remove(struct vfs_instance *instance)
 	cover_all(vfs);
 	pthread_mutex_unlock(&vfs->mounts);
 
-	if (!instance->ls) {
-		rcu_wait(); /* a walk may look at it */
-		instance_free(instance);
-		return;
-	}
 	atomic_store(&instance->dying, true);
 	leases_changed(&vfs->leases, LEASE_EPOCH);
 	r = ls_syncfs(instance->ls);

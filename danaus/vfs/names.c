@@ -165,11 +165,9 @@ static int check_unlink(const struct walk *walk, struct vnode *node, bool direct
 		return -ENOENT;
 	if (walk->slash && !directory)
 		return node->type == S_IFDIR ? -EISDIR : -ENOTDIR;
-	if (!atomic_load(&node->mounted))
-		return 0;
-	if (directory == (node->type == S_IFDIR))
-		return -EBUSY;
-	return directory ? -ENOTDIR : -EISDIR;
+	if (atomic_load(&node->mounted))
+		return directory ? -EBUSY : -EISDIR;
+	return 0;
 }
 
 int vfs_unlink(struct vctx *ctx, const struct vtarget *at, bool directory)

@@ -129,11 +129,9 @@ struct vfile {
 struct vfs_instance {
 	struct vfs *vfs;
 	struct vfs_instance *next;
-	/* NULL: a submount, which has nothing but scope, target, place and covered */
 	struct libservice *ls;
 	char *scope, *target;
 	struct vnode *root;
-	mode_t place;			 /* S_IFMT of what it may cover */
 	_Atomic(struct vnode *) covered; /* where it is mounted in another one's tree */
 	_Atomic dev_t dev;
 	uint64_t ls_dev;
@@ -303,9 +301,6 @@ int walk_parent(struct vctx *ctx, const struct vtarget *at, struct walk *walk);
  * is no such name. */
 struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t now,
 			  bool *ret_absent);
-/* Where a submount covers node: -EREMCHG, and ctx->leave, when there is room, has its path and rest
- * behind it; 0 elsewhere, and for who has no room. */
-int walk_leave_submount(struct vctx *ctx, struct vnode *node, const char *rest);
 /* One name, mounts crossed (cross) or not; *ret NULL: there is none. */
 int walk_lookup(struct vctx *ctx, struct vnode *dir, const char *name, size_t len, uint64_t now,
 		bool cross, struct vnode **ret);

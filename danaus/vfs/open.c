@@ -646,11 +646,6 @@ static int open_creating(struct vctx *ctx, const struct vtarget *at, int flags, 
 		if (r != -EEXIST || (flags & O_EXCL))
 			return r;
 	}
-	r = node ? walk_leave_submount(ctx, node, "") : 0;
-	if (r < 0) {
-		vnode_unref(node);
-		return r;
-	}
 	if (!node || (flags & O_EXCL)) {
 		r = -EEXIST;
 	} else if (node->type == S_IFDIR) {

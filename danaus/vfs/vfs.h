@@ -87,12 +87,6 @@ void vfs_free(struct vfs *vfs);
  * at target), -ENOMEM, what the source says. */
 int vfs_instance_add(struct vfs *vfs, const char *scope, const char *target, struct libservice *ls,
 		     struct vfs_instance **ret, struct err *err);
-/* Somebody else's mount lies at target in a volume of the scope: walks with vctx.leave leave the
- * volume there, others see what it hides. Its place is made where it is missing, a directory or a
- * file. *ret is the caller's until vfs_instance_remove(). -EINVAL, -EEXIST (something is at target
- * already), -ENOTDIR and -EISDIR (its place is the other kind), -ENOMEM; what making it says. */
-int vfs_submount_add(struct vfs *vfs, const char *scope, const char *target, bool directory,
-		     struct vfs_instance **ret, struct err *err);
 /* Every file and node reference of its doors is back. Syncs and frees the stack; what a door still
  * uses is kept, with a line in the log. */
 void vfs_instance_remove(struct vfs_instance *instance);

@@ -61,13 +61,11 @@ static bool is_dotdot(const char *name, size_t len)
 	return len == 2 && name[0] == '.' && name[1] == '.';
 }
 
-/* To the root of what is mounted there; a submount has none that the vfs knows. */
 static struct vnode *cross_down(struct vnode *node)
 {
 	struct vfs_instance *mounted;
 
-	while ((mounted = atomic_load_explicit(&node->mounted, memory_order_acquire)) &&
-	       mounted->ls)
+	while ((mounted = atomic_load_explicit(&node->mounted, memory_order_acquire)))
 		node = mounted->root;
 	return node;
 }
@@ -137,8 +135,6 @@ struct vnode *walk_cached(struct vctx *ctx, const struct vtarget *at, uint64_t n
 				return NULL;
 			}
 			node = cross_down(d->node);
-			if (atomic_load_explicit(&node->mounted, memory_order_relaxed))
-				return NULL;
 			if (node->type == S_IFLNK && (*rest || !at->nofollow || p[len] == '/'))
 				return NULL;
 		}
@@ -265,21 +261,6 @@ static int leave_above(struct vctx *ctx, const struct vfs_instance *instance, co
 	return leave(ctx, instance->target, len ? len : 1, rest);
 }
 
-int walk_leave_submount(struct vctx *ctx, struct vnode *node, const char *rest)
-{
-	struct vfs_instance *submount;
-	int r = 0;
-
-	if (!ctx->leave || !atomic_load_explicit(&node->mounted, memory_order_relaxed))
-		return 0;
-	rcu_enter();
-	submount = atomic_load_explicit(&node->mounted, memory_order_acquire);
-	if (submount)
-		r = leave(ctx, submount->target, strlen(submount->target), rest);
-	rcu_leave();
-	return r;
-}
-
 static int step_up(struct vctx *ctx, struct walk *walk, const char *rest)
 {
 	struct vfs_instance *outside;
@@ -320,27 +301,6 @@ static int splice_link(struct vctx *ctx, struct vnode *link, const char *rest, c
 	return 0;
 }
 
-/* A symlink in walk's directory; slash: rest is empty, but slashes at the path's end say that it is
- * to be a directory, after the links. */
-static int follow(struct vctx *ctx, struct walk *walk, struct vnode *link, const char *rest,
-		  bool slash, char *spare, const char **ret_path)
-{
-	int r = *rest ? 0 : perm_follow(ctx, walk->node, link, walk->now);
-
-	if (r < 0)
-		return r;
-	return splice_link(ctx, link, *rest ? rest : slash ? "/" : "", spare, ret_path);
-}
-
-static void last_component(struct walk *walk, const char *name, size_t len, bool slash)
-{
-	memcpy(walk->last, name, len);
-	walk->last[len] = '\0';
-	walk->len = len;
-	walk->slash = slash;
-	walk->dots = is_dot(name, len) || is_dotdot(name, len);
-}
-
 static int walk_path(struct vctx *ctx, const char *path, bool nofollow, bool parent,
 		     struct walk *walk)
 {
@@ -369,7 +329,11 @@ static int walk_path(struct vctx *ctx, const char *path, bool nofollow, bool par
 		while (*rest == '/')
 			rest++;
 		if (parent && !*rest) {
-			last_component(walk, p, len, slash);
+			memcpy(walk->last, p, len);
+			walk->last[len] = '\0';
+			walk->len = len;
+			walk->slash = slash;
+			walk->dots = is_dot(p, len) || is_dotdot(p, len);
 			return 0;
 		}
 		if (is_dot(p, len)) {
@@ -388,15 +352,17 @@ static int walk_path(struct vctx *ctx, const char *path, bool nofollow, bool par
 			return r;
 		if (!next)
 			return -ENOENT;
-		r = walk_leave_submount(ctx, next, *rest ? rest : slash ? "/" : "");
-		if (r < 0) {
-			vnode_unref(next);
-			return r;
-		}
 		if (next->type == S_IFLNK && (*rest || slash || !nofollow)) {
-			r = ++links > LINKS_MAX
-				? -ELOOP
-				: follow(ctx, walk, next, rest, slash, buffers[links % 2], &p);
+			/* Slashes at the end say: a directory, after the links. */
+			r = *rest ? 0 : perm_follow(ctx, dir, next, walk->now);
+			if (!r && ++links > LINKS_MAX)
+				r = -ELOOP;
+			if (!r)
+				r = splice_link(ctx, next,
+						*rest	? rest
+						: slash ? "/"
+							: "",
+						buffers[links % 2], &p);
 			vnode_unref(next);
 			if (r < 0)
 				return r;

@@ -418,11 +418,17 @@ static int local_data_fd(struct libservice *ls, struct ls_node *node)
 {
 	struct local *local = (struct local *)ls;
 	char buf[LOCAL_PROC_NAME_MAX];
+	struct statx stx;
 	int fd;
 
 	if (node->type != S_IFREG)
 		return -EOPNOTSUPP;
 	cred_assume_service();
+	/* A mapping for writing would be one of the host's file, which chattr +a forbids. */
+	if (statx(node->fd, "", AT_EMPTY_PATH, STATX_TYPE, &stx) < 0)
+		return -errno;
+	if (stx.stx_attributes & STATX_ATTR_APPEND)
+		return -EOPNOTSUPP;
 	fd = openat(local->proc_fd, local_proc_name(node->fd, buf), O_RDONLY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
