@@ -23,31 +23,35 @@
 
 #include "cgroups/cgroups.h"
 #include "danaus/base/cleanup.h"
+#include "danaus/base/clock.h"
 #include "hooks/guard.h"
 #include "oci/document.h"
 #include "oci/rundir.h"
 
 #define LOCK_WAIT_S   60
-#define LOCK_STEP_NS  10000000
+#define STEP_MS	      10
 #define READY_WAIT_MS 60000
 #define ANSWER_MAX    (1u << 20)
-#define GIVE_BACK_MS  15000
-#define LEAVES_MS     1000 /* a killed service its cgroups, after its socket */
+#define GIVE_BACK_MS  15000 /* for all that one hook finds: others wait for it */
+#define LEAVES_MS     1000  /* a killed service its cgroups, after its socket */
 #define DANAUSD	      DANAUS_LIBEXECDIR "/danausd"
 
 struct service {
 	int dir, lock, sock;
 };
 
+/* How long one waits before looking again for what nothing tells of. */
+static const struct timespec step = {.tv_nsec = STEP_MS * 1000000};
+static int give_back_ms = GIVE_BACK_MS; /* left */
+
 /* The pool's directory and its lock, held; a directory that was removed while we waited is made
  * anew. */
 static int lock_pool(const char *pool, bool make, struct service *s, struct err *err)
 {
-	const struct timespec step = {.tv_nsec = LOCK_STEP_NS};
 	char path[512];
 
 	snprintf(path, sizeof(path), RUNDIR_POOLS "/%s", pool);
-	for (int tries = 0; tries < LOCK_WAIT_S * (1000000000 / LOCK_STEP_NS); tries++) {
+	for (int tries = 0; tries < LOCK_WAIT_S * (1000 / STEP_MS); tries++) {
 		CLEANUP_FD int dir = -1, lock = -1;
 		struct stat held, there;
 
@@ -169,7 +173,6 @@ static void note_cgroups(struct service *s, const struct cgroups *groups)
 /* The lock is held. */
 static void remove_cgroups(struct service *s)
 {
-	static const struct timespec step = {.tv_nsec = 10000000};
 	CLEANUP_FREE char *text = NULL;
 	int waited_ms = 0;
 
@@ -178,7 +181,7 @@ static void remove_cgroups(struct service *s)
 	for (char *rest = text, *dir; (dir = strsep(&rest, "\n"));) {
 		while (cgroups_remove_pool(dir) == -EBUSY && waited_ms < LEAVES_MS) {
 			nanosleep(&step, NULL);
-			waited_ms += step.tv_nsec / 1000000;
+			waited_ms += STEP_MS;
 		}
 	}
 }
@@ -254,17 +257,19 @@ __attribute__((noreturn)) static void become_give_back(int spec, int log)
 /* A service that was killed said no goodbye to its cluster: other hosts wait for what it held for
  * as long as the cluster waits for it. Of a container that still runs it is left to the end. True:
  * its directory may go. */
-static bool give_back(const char *pool, const char *name)
+static bool give_back_of(const char *pool, const char *name)
 {
 	char path[512];
 	CLEANUP_JSON json_t *spec = NULL;
 	CLEANUP_FREE char *text = NULL;
 	CLEANUP_FD int pidfd = -1, log = -1, in = -1;
 	struct pollfd p = {.events = POLLIN};
+	uint64_t begun = clock_coarse_ns();
 	pid_t child;
 
 	snprintf(path, sizeof(path), RUNDIR_CONTAINERS "/%s", name);
-	if (rundir_spec(path, &spec, NULL) < 0 || !json_object_get(spec, "ceph"))
+	if (give_back_ms <= 0 || rundir_spec(path, &spec, NULL) < 0 ||
+	    !json_object_get(spec, "ceph"))
 		return true;
 	text = json_dumps(spec, JSON_COMPACT);
 	snprintf(path, sizeof(path), RUNDIR_POOLS "/%s/log", pool);
@@ -276,10 +281,11 @@ static bool give_back(const char *pool, const char *name)
 	if (child == 0)
 		become_give_back(in, log);
 	p.fd = pidfd = syscall(SYS_pidfd_open, child, 0);
-	if (pidfd < 0 || poll(&p, 1, GIVE_BACK_MS) <= 0)
+	if (pidfd < 0 || poll(&p, 1, give_back_ms) <= 0)
 		kill(child, SIGKILL);
 	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
 		;
+	give_back_ms -= (int)((clock_coarse_ns() - begun) / 1000000);
 	return true;
 }
 
@@ -302,7 +308,7 @@ int service_enter(const char *pool, const json_t *start_spec, pid_t pid, struct 
 		if (r == -ECONNREFUSED) { /* it died and left its socket */
 			/* one that is started takes its own back itself */
 			if (!start_spec)
-				rundir_sweep(RUNDIR_CONTAINERS, pool, give_back);
+				rundir_sweep(RUNDIR_CONTAINERS, pool, give_back_of);
 			r = -ENOENT;
 		}
 		if (r == -ENOENT && start_spec) {
@@ -338,14 +344,13 @@ void service_leave(struct service *s)
 
 void service_await_end(struct service *s, int timeout_ms)
 {
-	static const struct timespec step = {.tv_nsec = 10000000};
 	struct pollfd p = {.fd = s->sock, .events = POLLIN};
 
 	s->lock = fd_close(s->lock); /* it takes the lock to remove its directory */
 	poll(&p, 1, timeout_ms);
 	/* It lets go of us before that, and removes the lock last. */
 	for (int ms = 0; ms < timeout_ms && !faccessat(s->dir, "lock", F_OK, AT_SYMLINK_NOFOLLOW);
-	     ms += step.tv_nsec / 1000000)
+	     ms += STEP_MS)
 		nanosleep(&step, NULL);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Answers that hold for a while (proto/lease.h), so that asking again needs no request: attributes,
- * by a path or an open file; and open files, which stay open when the program closes them and are
- * its next open of the same path. All of it is what this thread was answered before, as who it is.
+/* Answers that hold for a while (proto/lease.h), so that asking again needs no request: attributes
+ * and rights, by a path or an open file; that there is nothing; and open files, which stay open
+ * when the program closes them and are its next open of the same path. All of it is what this
+ * thread was answered before, as who it is.
  *
  * Any thread, any signal handler: nobody waits here. An entry that somebody else has in hand is as
  * good as none. */

@@ -10,7 +10,7 @@
 #ifdef __SANITIZE_THREAD__
 void __tsan_acquire(void *address);
 void __tsan_release(void *address);
-extern char rcu_order; /* vfs/node.c */
+extern char rcu_order; /* rcu.c */
 #define RCU_RELEASE() __tsan_release(&rcu_order)
 #define RCU_ACQUIRE() __tsan_acquire(&rcu_order)
 #else

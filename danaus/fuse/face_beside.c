@@ -23,6 +23,7 @@ struct backing_map { /* fuse_backing_map of include/uapi/linux/fuse.h */
 	uint32_t flags;
 	uint64_t padding;
 };
+_Static_assert(sizeof(struct backing_map) == 16, "fuse_backing_map");
 #define BACKING_OPEN  _IOW(229, 1, struct backing_map)
 #define BACKING_CLOSE _IOW(229, 2, uint32_t)
 

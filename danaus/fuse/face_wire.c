@@ -51,6 +51,12 @@ struct statx_out {
 		uint64_t spare2[14];
 	} stat;
 };
+_Static_assert(offsetof(struct fuse_init_out, flags2) + 2 * sizeof(uint32_t) <=
+		   sizeof(struct fuse_init_out),
+	       "max_stack_depth follows flags2");
+_Static_assert(offsetof(struct fuse_open_out, open_flags) + 2 * sizeof(uint32_t) ==
+		   sizeof(struct fuse_open_out),
+	       "backing_id follows open_flags");
 _Static_assert(sizeof(struct statx_in) == 24, "fuse_statx_in");
 _Static_assert(sizeof(struct statx_out) == 32 + 256, "fuse_statx_out");
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owns the two decisions that are the same for every libservice: an absent operation is
- * -EOPNOTSUPP, and a change to a read-only one is -EROFS. Any thread; no state
+/* Owns the decisions that are the same for every libservice: an absent operation is
+ * -EOPNOTSUPP, and a change to a read-only one is -EROFS; and what a name is. Any thread; no state
  * but each thread's patience. */
 #include "danaus/libservices/libservice.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +21,17 @@ void ls_free(struct libservice *ls)
 {
 	if (ls && ls->ops->free)
 		ls->ops->free(ls);
+}
+
+int ls_check_name(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len > NAME_MAX)
+		return -ENAMETOOLONG;
+	if (!len || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, ".."))
+		return -EINVAL;
+	return 0;
 }
 
 int ls_root(struct libservice *ls, struct ls_node **ret, struct attr *ret_attr)

@@ -197,6 +197,8 @@ struct libservice {
  * without ret changes: ls_lookup(ls, cred, dir, name, &node, &attr) and so on. A layer above calls
  * these, never ops-> itself. */
 void ls_free(struct libservice *ls);
+/* For libservices: -EINVAL, -ENAMETOOLONG for what is not one plain name. */
+int ls_check_name(const char *name);
 int ls_root(struct libservice *ls, struct ls_node **ret, struct attr *ret_attr);
 int ls_lookup(struct libservice *ls, const struct cred *cred, struct ls_node *dir, const char *name,
 	      struct ls_node **ret, struct attr *ret_attr);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A lease: for how long an answer may be used again without a request (Gray and Cheriton, "Leases",
- * SOSP 1989), so that stat(2) of a path in use or of no such path, and open(2) of a file that was
- * just closed, are a few loads (the client library includes this; no code that needs a libc).
+ * SOSP 1989), so that stat(2) and access(2) of a path in use, whatever says that there is no such
+ * path, and open(2) of a file that was just closed, are a few loads (the client library includes
+ * this; no code that needs a libc).
  *
  * The service counts changes in one table that every client of the pool has mapped read-only: one
  * counter for each thing an answer can depend on (a directory's names and rights, an inode's
  * attributes, a process' identity, how volumes are nested). It moves a counter after it has made
- * the change that the counter is for and before it answers whoever asked for it. A lease names the
+ * the change that the counter is for, before the vfs's caches show it and before it answers whoever
+ * asked for it. A lease names the
  * counters that its answer depends on, and what they were before the service looked: while they
  * are that, and its time is not over, the service would answer the same from its own cache.
  *

@@ -17,30 +17,40 @@
 #define OPF_BY_SOCKET 2u /* by the attach socket alone (attach.h), because descriptors travel */
 #define OPF_SIZED     4u /* size is what the reply's payload may have */
 
+/* clang-format off */
 /* Fields used, per operation (payload: piece 1 of len1 bytes, then piece 2 of len2 bytes; paths are
  * NUL-terminated and the NUL is counted). A "target" is handle + piece 1: the path, relative to the
  * directory `handle`; an empty path means the handle itself.
  *
  * OPEN      target; flags: O_*; mode; size        -> value: handle; attr; payload: see STAT
- * CLOSE     handle; flags: 1 = the program has it open still, as the kernel's: its record locks
- * stay. It is closed also when an error tells of writes that were lost READ      handle; offset or
- * WIRE_AT_POSITION; size       -> value: bytes, payload WRITE     handle; offset or
- * WIRE_AT_POSITION; piece 1: data, from byte offset2 of the payload on; flags: RWF_APPEND -> value:
- * bytes STAT      target; flags: AT_SYMLINK_NOFOLLOW; size       -> attr; payload, where size has
- * room: nothing, or a struct lease (proto/lease.h) of the answer SETATTR   target; flags:
- * AT_SYMLINK_NOFOLLOW; set: WIRE_SET_*; set_attr     -> attr ACCESS    target; flags: AT_EACCESS,
- * AT_SYMLINK_NOFOLLOW; mode: R_OK|W_OK|X_OK READLINK  target -> value: bytes, payload (no NUL) MAKE
- * target; mode with type; rdev in offset; piece 2: a symlink's content  -> attr LINK handle/piece 1
- * old, handle2/piece 2 new; flags: AT_SYMLINK_FOLLOW, AT_EMPTY_PATH UNLINK    target; flags:
- * AT_REMOVEDIR RENAME    handle/piece 1 old, handle2/piece 2 new; flags: RENAME_* STATFS    target
- * -> payload: struct wire_statfs GETXATTR  target; flags: AT_SYMLINK_NOFOLLOW; piece 2: name; size
- * -> value, payload SETXATTR  target; flags: AT_SYMLINK_NOFOLLOW | mode: XATTR_*; piece 2: name,
- * NUL, value LISTXATTR target; flags; size                            -> value, payload REMOVEXATTR
- * target; flags; piece 2: name SEEK      handle; offset; mode: whence                   -> value:
- * position FSYNC     handle; flags: 1 = data only SYNCFS    handle ALLOCATE  handle; mode:
- * FALLOC_FL_*; offset; size READDIR   handle; offset or WIRE_AT_POSITION; size       -> value:
- * bytes of struct linux_dirent64 records (getdents64(2)); value2: the next position LOCK handle;
- * mode: F_GETLK, F_SETLK, F_SETLKW, F_OFD_*; piece 1: struct wire_lock
+ * CLOSE     handle; flags: 1 = the program has it open still, as the kernel's: its record locks stay.
+ *           It is closed also when an error tells of writes that were lost
+ * READ      handle; offset or WIRE_AT_POSITION; size       -> value: bytes, payload
+ * WRITE     handle; offset or WIRE_AT_POSITION; piece 1: data, from byte offset2 of the payload on;
+ *           flags: RWF_APPEND                              -> value: bytes
+ * STAT      target; flags: AT_SYMLINK_NOFOLLOW; size       -> attr; payload, where size has room:
+ *           nothing, or a struct lease (proto/lease.h) of the answer, also of ENOENT
+ * SETATTR   target; flags: AT_SYMLINK_NOFOLLOW; set: WIRE_SET_*; set_attr     -> attr
+ * ACCESS    target; flags: AT_EACCESS, AT_SYMLINK_NOFOLLOW; mode: R_OK|W_OK|X_OK; size
+ *                                                          -> payload: see STAT, also of EACCES
+ * READLINK  target; size                                   -> value: bytes, payload (no NUL); with
+ *           ENOENT, payload: see STAT
+ * MAKE      target; mode with type; rdev in offset; piece 2: a symlink's content  -> attr
+ * LINK      handle/piece 1 old, handle2/piece 2 new; flags: AT_SYMLINK_FOLLOW, AT_EMPTY_PATH
+ * UNLINK    target; flags: AT_REMOVEDIR
+ * RENAME    handle/piece 1 old, handle2/piece 2 new; flags: RENAME_*
+ * STATFS    target                                         -> payload: struct wire_statfs
+ * GETXATTR  target; flags: AT_SYMLINK_NOFOLLOW; piece 2: name; size     -> value, payload
+ * SETXATTR  target; flags: AT_SYMLINK_NOFOLLOW | mode: XATTR_*; piece 2: name, NUL, value
+ * LISTXATTR target; flags; size                            -> value, payload
+ * REMOVEXATTR target; flags; piece 2: name
+ * SEEK      handle; offset; mode: whence                   -> value: position
+ * FSYNC     handle; flags: 1 = data only
+ * SYNCFS    handle
+ * ALLOCATE  handle; mode: FALLOC_FL_*; offset; size
+ * READDIR   handle; offset or WIRE_AT_POSITION; size       -> value: bytes of
+ *           struct linux_dirent64 records (getdents64(2)); value2: the next position
+ * LOCK      handle; mode: F_GETLK, F_SETLK, F_SETLKW, F_OFD_*; piece 1: struct wire_lock
  *                                                          -> payload: struct wire_lock (GETLK)
  * FLOCK     handle; mode: LOCK_*
  * COPY      handle: in, handle2: out; offset/offset2 or WIRE_AT_POSITION; size -> value
@@ -55,6 +65,7 @@
  * WINDOW    handle                -> a descriptor to map (proto/window.h); value: bytes
  * LEASES    (none)                -> a descriptor to map (proto/lease.h); value: bytes
  * WATCH     with an inotify descriptor; target; size: mask -> value: watch descriptor */
+/* clang-format on */
 enum wire_op {
 #define OP(NAME, name, flags, first, second) WIRE_##NAME,
 #include "danaus/proto/ops.def"

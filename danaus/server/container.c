@@ -117,7 +117,7 @@ static int read_volumes(struct container *container, json_t *list, struct err *e
 	return 0;
 }
 
-int session_name(const char *id, const char *target, char ret[SESSION_MAX])
+int container_session(const char *id, const char *target, char ret[SESSION_MAX])
 {
 	int n = snprintf(ret, SESSION_MAX, "%s:%s", id, target);
 
@@ -132,7 +132,7 @@ static int open_volume(struct container *container, struct volume *volume,
 	char session[SESSION_MAX];
 	int r;
 
-	if (!session_name(container->id, volume->target, session))
+	if (!container_session(container->id, volume->target, session))
 		own.session = session;
 	r = stack_open(volume->spec, &own, &ls, err);
 
@@ -265,13 +265,25 @@ static void first_process_ended(void *arg, uint32_t events)
 	pool_unwatch(entry->container.pool, entry->pidfd);
 }
 
+struct stack_limits container_limits(json_t *spec)
+{
+	json_t *ceph = json_object_get(spec, "ceph");
+
+	return (struct stack_limits){
+	    .cache_bytes = json_integer_value(json_object_get(spec, "cache_bytes")),
+	    .ceph_conf = json_string_value(json_object_get(ceph, "conf")),
+	    .ceph_keyring = json_string_value(json_object_get(ceph, "keyring")),
+	    .ceph_id = json_string_value(json_object_get(ceph, "id")),
+	    .timeout_s = json_integer_value(json_object_get(spec, "timeout_s")),
+	};
+}
+
 static int read_request(struct container_entry *entry, json_t *request, struct stack_limits *limits,
 			struct err *err)
 {
 	struct container *container = &entry->container;
-	json_t *ceph = json_object_get(request, "ceph");
 	const char *id, *dir;
-	long long pid, fd_base, light_limit, timeout = 0;
+	long long pid, fd_base, light_limit, timeout;
 	int r = string_of(request, "id", &id, err);
 
 	if (!r)
@@ -295,13 +307,7 @@ static int read_request(struct container_entry *entry, json_t *request, struct s
 	container->init_pid = pid;
 	container->fd_base = fd_base;
 	container->light_limit = light_limit;
-	*limits = (struct stack_limits){
-	    .cache_bytes = json_integer_value(json_object_get(request, "cache_bytes")),
-	    .ceph_conf = json_string_value(json_object_get(ceph, "conf")),
-	    .ceph_keyring = json_string_value(json_object_get(ceph, "keyring")),
-	    .ceph_id = json_string_value(json_object_get(ceph, "id")),
-	    .timeout_s = timeout,
-	};
+	*limits = container_limits(request);
 	return read_volumes(container, json_object_get(request, "volumes"), err);
 }
 

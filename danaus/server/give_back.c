@@ -27,7 +27,8 @@ static void give_back_one(const char *id, json_t *volume, struct stack_limits *l
 	char session[SESSION_MAX];
 	int r;
 
-	if (!target || !source || !strstr(source, "ceph:") || session_name(id, target, session) < 0)
+	if (!target || !source || !strstr(source, "ceph:") ||
+	    container_session(id, target, session) < 0)
 		return;
 	limits->session = session;
 	r = stack_open(source, limits, &ls, &err);
@@ -45,8 +46,8 @@ static void give_back_one(const char *id, json_t *volume, struct stack_limits *l
 int give_back(int fd)
 {
 	CLEANUP_FREE char *text = NULL;
-	json_t *spec, *ceph, *volume;
 	struct stack_limits limits;
+	json_t *spec, *volume;
 	const char *id;
 	size_t len, i;
 	int r = fd_read_all(fd, SPEC_MAX, &text, &len);
@@ -57,13 +58,8 @@ int give_back(int fd)
 		json_decref(spec);
 		return 1;
 	}
-	ceph = json_object_get(spec, "ceph");
-	limits = (struct stack_limits){
-	    .ceph_conf = json_string_value(json_object_get(ceph, "conf")),
-	    .ceph_keyring = json_string_value(json_object_get(ceph, "keyring")),
-	    .ceph_id = json_string_value(json_object_get(ceph, "id")),
-	    .timeout_s = TIMEOUT_S,
-	};
+	limits = container_limits(spec);
+	limits.timeout_s = TIMEOUT_S;
 	signal(SIGPIPE, SIG_IGN);
 	umask(0);
 	json_array_foreach (json_object_get(spec, "volumes"), i, volume)

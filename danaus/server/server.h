@@ -54,7 +54,11 @@ json_t *containers_json(struct server *server);
 
 /* What a storage knows a volume of a container's service by. -ENAMETOOLONG. */
 #define SESSION_MAX 200
-int session_name(const char *id, const char *target, char ret[SESSION_MAX]);
+int container_session(const char *id, const char *target, char ret[SESSION_MAX]);
+
+/* What its stacks may use, of a spec.json or the request that is made of one; the texts are spec's.
+ */
+struct stack_limits container_limits(json_t *spec);
 
 /* give_back.c. A container's spec.json (oci/rundir.h) is read from fd, to the end; the program's
  * exit code. */

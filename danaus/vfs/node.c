@@ -11,10 +11,6 @@
 
 _Static_assert(sizeof(struct attr) == ATTR_WORDS * sizeof(uint64_t), "struct attr in words");
 
-#ifdef __SANITIZE_THREAD__
-char rcu_order;
-#endif
-
 void vfs_retire(struct vfs *vfs, struct retired *retired)
 {
 	retired->next = atomic_load_explicit(&vfs->retired, memory_order_relaxed);

@@ -117,12 +117,10 @@ int cephls_op_create(struct libservice *ls, const struct cred *cred, struct ls_n
 	struct ceph_statx stx;
 	Inode *parent, *in;
 	Fh *fh;
-	int r;
+	int r = ls_check_name(name);
 
-	if (strlen(name) > NAME_MAX)
-		return -ENAMETOOLONG;
-	if (!*name || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, ".."))
-		return -EINVAL;
+	if (r < 0)
+		return r;
 	if (dir->type != S_IFDIR)
 		return -ENOTDIR;
 	perms = cephls_perms_of(cred);

@@ -14,17 +14,6 @@
 #define CEPH_SUPER_MAGIC 0x00c36400
 #define LIST_BYTES	 65536
 
-static int check_name(const char *name)
-{
-	size_t len = strlen(name);
-
-	if (len > NAME_MAX)
-		return -ENAMETOOLONG;
-	if (!len || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, ".."))
-		return -EINVAL;
-	return 0;
-}
-
 static int get_attributes(struct ceph_call *at, struct ls_node *node, unsigned want,
 			  struct ceph_statx *ret)
 {
@@ -126,7 +115,7 @@ int cephls_op_lookup(struct libservice *ls, const struct cred *cred, struct ls_n
 	struct ceph_call call = {0};
 	struct ceph_statx stx;
 	Inode *parent, *in;
-	int r = check_name(name);
+	int r = ls_check_name(name);
 
 	if (r < 0)
 		return r;
@@ -174,7 +163,7 @@ int cephls_op_make(struct libservice *ls, const struct cred *cred, struct ls_nod
 	struct ceph_statx stx;
 	Inode *parent, *in;
 	UserPerm *perms;
-	int r = check_name(name);
+	int r = ls_check_name(name);
 
 	if (r < 0)
 		return r;
@@ -205,7 +194,7 @@ int cephls_op_link(struct libservice *ls, const struct cred *cred, struct ls_nod
 	struct ceph_call call = {0};
 	struct ceph_statx stx;
 	Inode *parent, *in;
-	int r = check_name(name);
+	int r = ls_check_name(name);
 
 	if (r < 0)
 		return r;
@@ -267,7 +256,7 @@ int cephls_op_unlink(struct libservice *ls, const struct cred *cred, struct ls_n
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
 	Inode *parent;
-	int r = check_name(name);
+	int r = ls_check_name(name);
 
 	if (r < 0)
 		return r;
@@ -323,10 +312,10 @@ int cephls_op_rename(struct libservice *ls, const struct cred *cred, struct ls_n
 	struct ceph *fs = ceph_of(ls);
 	struct ceph_call call = {0};
 	Inode *parent, *newparent;
-	int r = check_name(name);
+	int r = ls_check_name(name);
 
 	if (!r)
-		r = check_name(newname);
+		r = ls_check_name(newname);
 	if (!r && flags)
 		r = -EINVAL; /* the MDS knows none, as the kernel's client says too */
 	if (r < 0)

@@ -36,17 +36,6 @@ const char *local_proc_name(int fd, char buf[LOCAL_PROC_NAME_MAX])
 	return p;
 }
 
-int local_check_name(const char *name)
-{
-	size_t len = strlen(name);
-
-	if (len > NAME_MAX)
-		return -ENAMETOOLONG;
-	if (!len || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, ".."))
-		return -EINVAL;
-	return 0;
-}
-
 uint64_t local_caps(const struct cred *cred, const struct ls_node *node)
 {
 	struct stat st;
@@ -256,7 +245,7 @@ int local_lookup(struct libservice *ls, const struct cred *cred, struct ls_node 
 	struct local *local = (struct local *)ls;
 	struct ls_node *node;
 	struct statx stx;
-	int r = local_check_name(name), fd;
+	int r = ls_check_name(name), fd;
 
 	if (!r)
 		r = local_assume(cred, dir);

@@ -29,7 +29,7 @@ int local_make(struct libservice *ls, const struct cred *cred, struct ls_node *d
 	       const char *name, mode_t mode, mode_t umask, dev_t rdev, const char *target,
 	       struct ls_node **ret, struct attr *ret_attr)
 {
-	int r = local_check_name(name);
+	int r = ls_check_name(name);
 
 	if (!r)
 		r = local_assume(cred, dir);
@@ -87,7 +87,7 @@ int local_create(struct libservice *ls, const struct cred *cred, struct ls_node 
 		 const char *name, int flags, mode_t mode, mode_t umask, struct ls_node **ret,
 		 struct ls_file **ret_file, struct attr *ret_attr)
 {
-	int r = local_check_name(name), fd;
+	int r = ls_check_name(name), fd;
 
 	if (!r)
 		r = local_assume(cred, dir);
@@ -129,7 +129,7 @@ int local_link(struct libservice *ls, const struct cred *cred, struct ls_node *n
 	struct local *local = (struct local *)ls;
 	char buf[LOCAL_PROC_NAME_MAX];
 	uint64_t caps, own;
-	int r = local_check_name(name);
+	int r = ls_check_name(name);
 
 	if (r < 0)
 		return r;
@@ -149,7 +149,7 @@ int local_link(struct libservice *ls, const struct cred *cred, struct ls_node *n
 int local_unlink(struct libservice *ls, const struct cred *cred, struct ls_node *dir,
 		 const char *name, bool directory)
 {
-	int r = local_check_name(name);
+	int r = ls_check_name(name);
 
 	if (!r)
 		r = cred_assume(cred, removal_caps(cred, dir, name));
@@ -162,10 +162,10 @@ int local_rename(struct libservice *ls, const struct cred *cred, struct ls_node 
 		 const char *name, struct ls_node *newdir, const char *newname, unsigned flags)
 {
 	uint64_t caps;
-	int r = local_check_name(name);
+	int r = ls_check_name(name);
 
 	if (!r)
-		r = local_check_name(newname);
+		r = ls_check_name(newname);
 	if (r < 0)
 		return r;
 	caps = removal_caps(cred, dir, name) & removal_caps(cred, newdir, newname);

@@ -66,8 +66,6 @@ struct local {
 const char *local_proc_name(int fd, char buf[LOCAL_PROC_NAME_MAX]);
 /* The number that programs see for ino on node's file system. */
 uint64_t local_ino(const struct local *local, const struct ls_node *node, uint64_t ino);
-/* -EINVAL, -ENAMETOOLONG for what is not one plain name. */
-int local_check_name(const char *name);
 /* The capabilities of cred that count for this inode. */
 uint64_t local_caps(const struct cred *cred, const struct ls_node *node);
 /* Acts as cred on node. */
